@@ -38,6 +38,10 @@ local fields = {
       .. "`\"empty\"`.",
   },
   {
+    name = "delete", kind = "boolean", default = false,
+    doc = "`DELETE` publishes, too: an event without data to `topic`, of which the answer is 204. Needs `publish = \"raw\"`.",
+  },
+  {
     name = "position_field", kind = "text", off = true, default = false,
     choices = { "Last-Event-ID", "Mercure-Last-Event-ID" },
     doc = "`subscribe`: the head of the answer has this field, with the position that the stream starts at. `false`: "
@@ -152,6 +156,9 @@ local function check_answer(route, path, report)
     report(path .. ".status", ("expected 0, or a status from 200 to 299, found %d"):format(route.status))
   elseif (route.status == 204 or route.status == 205) and route.answer ~= "empty" then
     report(path .. ".status", ('%d has no body: set answer = "empty"'):format(route.status))
+  end
+  if route.delete and route.publish ~= "raw" then
+    report(path .. ".delete", 'has no effect without publish = "raw"')
   end
   if route.position_field and not route.subscribe then
     report(path .. ".position_field", "has no effect without subscribe")

@@ -31,7 +31,7 @@
 ---@class tg.Request                  an unknown field raises
 ---@field id string                   as in X-Request-Id of the answer, and in the log (`request=`)
 ---@field ip string                   peer, or the trusted proxy's client address
----@field method string               "GET", "HEAD" or "POST"
+---@field method string               "GET", "HEAD", "POST" or "DELETE" (http.routes)
 ---@field published tg.Published?     in `subscribe` of a POST that is answered with a stream (http.routes): the event that `publish` made of it
 ---@field path string                 as sent, undecoded
 ---@field params table<string,string> what the path has for the names in braces of http.routes, decoded; {} elsewhere
@@ -42,6 +42,7 @@
 ---@field bearer string?              token of `Authorization: Bearer`. Not in subscribe
 ---@field topics string[]             every `topic=` of the query: what the client asks for, unchecked
 ---@field last_event_id string?       where it wants to resume, unchecked; nil when subscribe is run again
+---@field mark string?                the mark of that position, unchecked; when subscribe is run again, that of the stream
 ---@field tls tg.Tls?                 nil: the client came without TLS, or to a proxy. Not in subscribe
 
 ---@class tg.Published
@@ -116,6 +117,7 @@
 ---@field quota tg.Quota[]?           at most 4 keys that the stream counts for while it is open
 ---@field presence tg.Presence?       who is there while the stream is open, and `presence.grace_s` longer
 ---@field first tg.First[]?            frames to this stream alone, without an id and before history: at most `policy.first_bytes` (64 KiB). Not sent again when `subscribe` runs again
+---@field mark string?               1 to 64 letters, digits, "-", "_", ".": the stream's ids are told as "58743294180011~MARK", and who comes back with one has it as `req.mark`
 ---@field fields table<string,string>? fields that the head of the answer has besides, at most 8; pages of http.cors_origins see them. Not sent again when `subscribe` runs again
 ---@field envelope boolean?           true: the data is a JSON object {id, topic, type, time, data} with what the format made in it; with 'raw' that is the format 'json', which has attrs, too
 ---@field ends string?                a name in Policy.filters: a stream that was given an event of it ends (`true` for the last event of an answer, a job, a download). Answer the client that comes back with tg.deny(204, ...)

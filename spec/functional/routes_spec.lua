@@ -37,6 +37,7 @@ local ROUTES = {
   { path = "/pub/{channel}", publish = "raw", topic = "chan/{channel}" },
   { path = "/sub/{channel}", subscribe = true, position_field = "Last-Event-ID" },
   { path = "/hub", subscribe = true, publish = "form", topic = "forms", answer = "id" },
+  { path = "/gone/{channel}", publish = "raw", topic = "chan/{channel}", delete = true },
   { path = "/mercure", subscribe = true, position_field = "Mercure-Last-Event-ID" },
   { path = "/quiet/{channel}", publish = "raw", topic = "chan/{channel}", answer = "empty" },
   { path = "/both/{channel}/x", subscribe = true, publish = "envelope", status = 202 },
@@ -60,6 +61,26 @@ describe("a route", function()
     local said = told(c)
     assert.equal("hello", said.data)
     assert.same({ path = "/sub/a%2Fb%C3%BC+", query = "a=1+2", first = "1", was = "a=1+2" }, said.params)
+    c:close()
+  end)
+
+  it("publishes by DELETE an event without data", function()
+    local b = broker()
+    local c = sse.open(b, { topic = "chan/d" })
+    local r = http.request(b, "DELETE", "/gone/d?type=over")
+    assert.same({ 204, "" }, { r.status, r.body })
+    local ev = c:next()
+    assert.same({ "over", "" }, { ev.type, ev.data })
+    r = http.request(b, "DELETE", "/gone/d", nil, "a body, which is dropped")
+    assert.equal(204, r.status)
+    assert.equal("", c:next().data)
+    assert.equal("POST, DELETE, OPTIONS", http.get(b, "/gone/d").headers.allow)
+    assert.equal(405, http.request(b, "DELETE", "/pub/d").status)
+    assert.equal(405, http.request(b, "DELETE", "/events").status)
+    r = http.request(b, "DELETE", "/gone/d", { Origin = "https://foreign.example", ["Sec-Fetch-Site"] = "cross-site" })
+    assert.equal(403, r.status)
+    r = http.request(b, "OPTIONS", "/gone/d", { Origin = APP, ["Access-Control-Request-Method"] = "DELETE" })
+    assert.matches("DELETE", r.headers["access-control-allow-methods"])
     c:close()
   end)
 

@@ -230,7 +230,8 @@ static int l_resubscribe(lua_State *L)
     strbuf_init(&packed, 1 << 20);
     luaL_argcheck(L, saved_request_pack(&packed, slice_of(NULL, 0), rq.rq.query, &rules) == 0, 2,
                   "too large");
-    struct saved_request *kept = saved_request_new(strbuf_slice(&packed), identity, slice_of(NULL, 0));
+    struct saved_request *kept =
+        saved_request_new(strbuf_slice(&packed), identity, slice_of(NULL, 0), slice_of(NULL, 0));
     saved_request_query(kept, &query);
     rq.rq.path = rq.rq.http->path;
     rq.rq.http = NULL;

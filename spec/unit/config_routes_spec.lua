@@ -55,6 +55,7 @@ describe("http.routes", function()
       ['{ path = "/a", publish = "xml", topic = "t" }'] = { 'expected "raw", "envelope", "form" or "cloudevents"', 5 },
       ['{ path = "/a", publish = "raw", topic = "t", answer = "stream", status = 201 }'] = { "a stream has 200", 5 },
       ['{ path = "/a", publish = "raw", topic = "t", answer = "events" }'] = { 'expected "json", "id", "empty"', 5 },
+      ['{ path = "/a", publish = "envelope", delete = true }'] = { 'has no effect without publish = "raw"', 5 },
       ['{ path = "a", subscribe = true }'] = { "expected a path", 5 },
       ['{ path = "/a", subscribe = true, answer = "id" }'] = { "has no effect without publish", 5 },
       ['{ path = "/a", publish = "envelope", position_field = "Last-Event-ID" }'] = {

@@ -212,6 +212,9 @@ describe("policy", function()
         = "first[1].event: one line of at most 255 bytes of UTF-8 was expected",
       ["{ topics = { 'a' }, first = { { data = ('x'):rep(4089) } } }"]
         = "first[1]: all of `first` may have 4096 bytes (policy.first_bytes)",
+      ["{ topics = { 'a' }, mark = 'a b' }"] = "mark: 1 to 64 letters, digits, '-', '_' and '.' were expected",
+      ["{ topics = { 'a' }, mark = '' }"] = "mark: 1 to 64 letters",
+      ["{ topics = { 'a' }, mark = ('x'):rep(65) }"] = "mark: 1 to 64 letters",
       ["{ topics = { 'a' }, fields = 'x' }"] = "fields: a table was expected, such as",
       ["{ topics = { 'a' }, fields = { ['a b'] = 'x' } }"]
         = "fields: the name of a header field was expected, got 'a b'",

@@ -19,6 +19,7 @@ int audience_key(struct strbuf *key, const struct subscription *s)
     rc = rc ? rc : key_part(key, s->format);
     rc = rc ? rc : key_part(key, s->params);
     rc = rc ? rc : key_part(key, s->ends);
+    rc = rc ? rc : key_part(key, s->mark);
     char how[1 + sizeof s->every_ms] = {s->envelope ? 'e' : '-'}; /* one form for each */
     memcpy(how + 1, &s->every_ms, sizeof s->every_ms);
     struct slice rest = slice_of(how, s->every_ms ? sizeof how : 1);
@@ -60,9 +61,11 @@ size_t audience_names_split(struct slice names, struct slice out[AUDIENCE_NAMES_
 struct audience *audience_new(size_t size, uint64_t id, struct strbuf *key, size_t topic_count)
 {
     const char *at = key->data;
-    const struct slice parts[] = {key_next(&at), key_next(&at), key_next(&at), key_next(&at),
-                                  key_next(&at)};
-    struct slice how = parts[4];
+    struct slice parts[6];
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        parts[i] = key_next(&at);
+    }
+    struct slice how = parts[5];
     struct audience *a = xcalloc(1, size);
     if (how.n > 1) {
         memcpy(&a->every_ms, how.p + 1, sizeof a->every_ms);
@@ -75,6 +78,7 @@ struct audience *audience_new(size_t size, uint64_t id, struct strbuf *key, size
     a->format = parts[1];
     a->params = parts[2];
     a->ends = parts[3];
+    a->mark = parts[4];
     a->envelope = how.p && *how.p == 'e';
     a->topics = xcalloc(topic_count, sizeof *a->topics);
     a->topic_count = topic_count;
@@ -109,6 +113,7 @@ struct subscription audience_subscription(const struct audience *a)
                                  .format = a->format,
                                  .params = a->params,
                                  .ends = a->ends,
+                                 .mark = a->mark,
                                  .envelope = a->envelope,
                                  .every_ms = a->every_ms};
 }

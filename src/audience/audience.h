@@ -1,4 +1,4 @@
-/* All subscribers with an equal subscription: topics, filter, format, params, and the event that ends it.
+/* All subscribers with an equal subscription: topics, filter, format, params, the event that ends it, and its mark.
  * Filter and format run once per event for all of them. audience_set.h: equal subscriptions give the same audience. */
 #ifndef AUDIENCE_AUDIENCE_H
 #define AUDIENCE_AUDIENCE_H
@@ -30,7 +30,7 @@ struct audience {
     struct slice run;   /* all topics as one run of bytes, for audience_topics_split() */
     struct slice names; /* the topics as one run of bytes, for audience_names_split(); absent where
                            there is a pattern among them, or more than AUDIENCE_NAMES_MAX */
-    struct slice filter, format, params, ends;
+    struct slice filter, format, params, ends, mark;
     bool envelope;
     struct policy_binding binding;
     bool unbound; /* the policy in force has no such filter or format: nothing is delivered */

@@ -41,10 +41,10 @@ void renderer_set_policy(struct renderer *r, struct policy *policy)
     r->policy = policy;
 }
 
-/* Whether another audience could be served by what this one gets. */
+/* Whether another audience could be served by what this one gets. A mark is in the frames of its own audience. */
 static bool render_is_shared(const struct renderer *r, const struct render_order *o)
 {
-    return o->mode == RENDER_DELIVERY && r->metrics->audiences > 1;
+    return o->mode == RENDER_DELIVERY && r->metrics->audiences > 1 && !o->binding->mark.n;
 }
 
 bool render_wants(struct renderer *r, const struct render_order *o)
@@ -151,8 +151,8 @@ static enum render_result render_frame(struct renderer *r, const struct render_o
                                        struct rendering *out)
 {
     const struct event *ev = o->event;
-    out->fields =
-        (struct sse_fields){.id = ev->id, .event = event_type(ev), .data = event_data(ev)};
+    out->fields = (struct sse_fields){
+        .id = ev->id, .mark = o->binding->mark, .event = event_type(ev), .data = event_data(ev)};
     out->known = NULL;
     out->renamed = false;
     out->key = 0;

@@ -77,7 +77,7 @@ static struct frame *segment_large_frame(struct write_batch *g, struct event *ev
     if (what->known) {
         return frame_ref(what->known);
     }
-    if (!what->plain) {
+    if (!what->plain || what->fields.mark.n) {
         return sse_frame(&what->fields);
     }
     if (!ev->raw_frame) {

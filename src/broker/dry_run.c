@@ -125,7 +125,9 @@ static void dry_run_ask(struct dry_run *t)
     struct item *item = &t->items[t->at];
     struct http_query query, params;
     saved_request_query(item->saved, &query);
+    const struct subscriber *sub = item->stream ? subscriber_of_stream(t->b, item->stream) : NULL;
     struct policy_request rq = {.id = item->stream,
+                                .mark = sub ? sub->audience->mark : saved_request_mark(item->saved),
                                 .path = broker_saved_path(&t->b->opt, item->saved, &params),
                                 .query = &query,
                                 .params = &params,

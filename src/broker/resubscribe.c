@@ -338,6 +338,7 @@ static void resubscribe_ask(struct resubscribe *r)
                                 .query = &query,
                                 .params = &params,
                                 .published = saved_request_published(sub->saved),
+                                .mark = sub->audience->mark,
                                 .client = sub->client};
     b->policy->gates->resubscribe(b->policy, &rq, saved_request_identity(sub->saved),
                                   resubscribe_on_verdict, b, r->question | TOKEN_OF_RESUBSCRIBE);

@@ -471,7 +471,8 @@ uint64_t subscriber_untold_position(const struct subscriber *sub)
 
 void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms)
 {
-    struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, retry_ms)};
+    struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, retry_ms),
+                           .mark = sub->audience->mark};
     struct position_text text;
     uint64_t at = retry_ms && subscriber_may_write(sub) ? subscriber_untold_position(sub) : 0;
     if (at) { /* it comes back: to where it is, not to its last event */
@@ -648,6 +649,7 @@ void subscriber_finish_part(struct subscriber *sub, const char *reason)
     int n =
         snprintf(data, sizeof data, "{\"reason\":\"%s\",\"position\":\"%" PRIu64 "\"}", reason, at);
     struct sse_fields f = {.id = at,
+                           .mark = sub->audience->mark,
                            .ends = true,
                            .event = slice_str(sub->b->opt.end_event),
                            .data = slice_of(data, (size_t)n)};

@@ -18,7 +18,8 @@ static struct frame *subscriber_position_frame(struct subscriber *sub)
     if (at == 0 || (uint64_t)sub->beats * sub->beat_ms < (uint64_t)b->opt.position_s * 1000) {
         return NULL;
     }
-    struct frame *f = position_frames_get(&b->positions, b->opt.position_event, sub->prime, at);
+    struct frame *f = position_frames_get(&b->positions, b->opt.position_event, sub->prime, at,
+                                          sub->audience->mark);
     if (f) {
         sub->beats = 0;
         sub->told = at;

@@ -23,9 +23,10 @@ uint64_t subscriber_lag(const struct subscriber *sub)
     return sub->ordinal < end ? end - sub->ordinal : 0;
 }
 
-struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
-                                   uint64_t resumed_from)
+struct frame *subscriber_gap_frame(const struct subscriber *sub, const char *reason,
+                                   struct slice requested, uint64_t resumed_from)
 {
+    struct broker *b = sub->b;
     struct strbuf data;
     strbuf_init(&data, GAP_MAX_BYTES);
     int rc = strbuf_printf(&data, "{\"reason\":\"%s\",\"requested\":", reason);
@@ -33,8 +34,10 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
     rc = rc ? rc : strbuf_printf(&data, ",\"resumed_from\":\"%" PRIu64 "\"}", resumed_from);
     struct frame *frame = NULL;
     if (rc == 0) {
-        struct sse_fields f = {
-            .id = resumed_from, .event = slice_str(b->opt.gap_event), .data = strbuf_slice(&data)};
+        struct sse_fields f = {.id = resumed_from,
+                               .mark = sub->audience->mark,
+                               .event = slice_str(b->opt.gap_event),
+                               .data = strbuf_slice(&data)};
         frame = sse_frame(&f);
         b->metrics->gaps++;
     }
@@ -73,7 +76,7 @@ bool subscriber_send_gap(struct subscriber *sub, const char *reason, uint64_t re
     char requested[EVENT_ID_TEXT_MAX];
     int n = snprintf(requested, sizeof requested, "%" PRIu64, sub->cursor);
     struct frame *f =
-        subscriber_gap_frame(sub->b, reason, slice_of(requested, (size_t)n), resumed_from);
+        subscriber_gap_frame(sub, reason, slice_of(requested, (size_t)n), resumed_from);
     if (!f) {
         subscriber_end(sub, CLOSE_NO_MEMORY, 0);
         return false;

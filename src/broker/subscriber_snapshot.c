@@ -89,7 +89,7 @@ bool subscriber_snapshot_end(struct subscriber *sub)
 {
     struct subscriber_snapshot *t = subscriber_snapshot_of(sub);
     struct position_text text;
-    struct sse_fields f = {0};
+    struct sse_fields f = {.mark = sub->audience->mark};
     REQUIRE(t != NULL);
     position_fields(sub->b->opt.live_event, PRIME_EVENT, t->upto, &text, &f);
     struct frame *live = sse_frame(&f);

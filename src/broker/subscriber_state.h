@@ -183,8 +183,8 @@ void subscriber_advance(struct subscriber *sub, uint64_t id, unsigned passed);
 /* True: the lag rule has ended it, or moved it to the head. */
 bool subscriber_apply_lag_rule(struct subscriber *sub);
 /* The in-band signal that history is missing; `requested` as the client gave it. */
-struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
-                                   uint64_t resumed_from);
+struct frame *subscriber_gap_frame(const struct subscriber *sub, const char *reason,
+                                   struct slice requested, uint64_t resumed_from);
 /* Retention, or the lag rule, took what comes after the cursor. False: the subscriber is gone. */
 bool subscriber_send_gap(struct subscriber *sub, const char *reason, uint64_t resumed_from);
 /* Notes that it was sent a gap: it misses the ids after its cursor, up to `upto`, all or (`compacted`) but the newest

@@ -98,6 +98,7 @@ static const struct lua_config_key route_keys[] = {
     FIELD(struct config_route, path, LUA_CONFIG_TEXT),
     FIELD(struct config_route, subscribe, LUA_CONFIG_BOOLEAN),
     FIELD(struct config_route, position_field, LUA_CONFIG_TEXT),
+    FIELD(struct config_route, delete, LUA_CONFIG_BOOLEAN),
     FIELD(struct config_route, publish, LUA_CONFIG_TEXT),
     FIELD(struct config_route, topic, LUA_CONFIG_TEXT),
     FIELD(struct config_route, answer, LUA_CONFIG_TEXT),

@@ -40,10 +40,10 @@ struct config_listener {
 struct config_route {
     char *path;
     char *publish, *topic; /* NULL: no publishing; the topic of envelopes is in them */
-    char *answer;          /* "json" | "id" | "empty" */
+    char *answer;          /* "json" | "id" | "empty" | "stream" */
     char *position_field;  /* NULL: none */
     int64_t status;        /* 0: as http.events_path answers */
-    bool subscribe;
+    bool subscribe, delete;
 };
 
 /* A key set: one source is not NULL. Paths are absolute. */

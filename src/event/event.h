@@ -15,6 +15,8 @@
 #define EVENT_ID_TEXT_MAX 17 /* digits and NUL */
 /* Behind an id that a stream was ended with: there is nothing more to come for that request. */
 #define EVENT_ID_END "-end"
+/* Between an id, as a stream tells it, and the mark that its policy has put there: "58743294180011~g7". */
+#define EVENT_MARK_SEPARATOR '~'
 
 enum {
     EVENT_TOPIC_MAX_BYTES = 255,

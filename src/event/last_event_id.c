@@ -20,20 +20,35 @@ bool last_event_id_is_name(struct slice name)
     return found;
 }
 
+bool last_event_id_is_mark(struct slice mark)
+{
+    bool ok = mark.n > 0 && mark.n <= EVENT_MARK_MAX_BYTES;
+    for (size_t i = 0; ok && i < mark.n; i++) {
+        char c = mark.p[i];
+        ok = isalnum((unsigned char)c) || c == '-' || c == '_' || c == '.';
+    }
+    return ok;
+}
+
 struct last_event_id last_event_id_parse_text(struct slice text)
 {
     static const char end[] = EVENT_ID_END;
     const size_t end_n = sizeof end - 1;
     struct last_event_id r = {.kind = START_UNKNOWN, .text = text, .unknown = text};
-    bool ended = text.n > end_n && memcmp(text.p + text.n - end_n, end, end_n) == 0;
-    struct slice digits = slice_of(text.p, ended ? text.n - end_n : text.n);
+    const char *tilde = text.n ? memchr(text.p, EVENT_MARK_SEPARATOR, text.n) : NULL;
+    struct slice id = slice_of(text.p, tilde ? (size_t)(tilde - text.p) : text.n);
+    struct slice mark = tilde ? slice_of(tilde + 1, text.n - id.n - 1) : slice_of(NULL, 0);
+    bool ended = id.n > end_n && memcmp(id.p + id.n - end_n, end, end_n) == 0;
+    struct slice digits = slice_of(id.p, ended ? id.n - end_n : id.n);
     if (text.n == 0) {
         r.kind = START_NOW;
     } else if (slice_is(text, "earliest")) {
         r.kind = START_EARLIEST;
-    } else if (decimal_parse(digits, EVENT_ID_MAX, &r.id)) {
+    } else if ((!tilde || last_event_id_is_mark(mark)) &&
+               decimal_parse(digits, EVENT_ID_MAX, &r.id)) {
         r.kind = START_AFTER;
         r.ended = ended;
+        r.mark = mark;
     }
     if (r.kind != START_UNKNOWN) {
         r.unknown = slice_of(NULL, 0);

@@ -42,20 +42,25 @@ void position_fields(const char *event, enum prime how, uint64_t at, struct posi
 }
 
 struct frame *position_frames_get(struct position_frames *p, const char *event, enum prime how,
-                                  uint64_t at)
+                                  uint64_t at, struct slice mark)
 {
     REQUIRE(how != PRIME_DEFAULT && how != PRIME_NONE);
     if (p->at != at) {
         position_frames_clear(p);
         p->at = at;
     }
-    if (!p->v[how]) {
-        struct position_text text;
-        struct sse_fields f = {.id = 0};
-        position_fields(event, how, at, &text, &f);
-        p->v[how] = sse_frame(&f);
+    struct frame **slot = &p->v[mark.n ? PRIME_DEFAULT : how];
+    if (mark.n) {
+        frame_unref(*slot);
+        *slot = NULL;
     }
-    return p->v[how];
+    if (!*slot) {
+        struct position_text text;
+        struct sse_fields f = {.mark = mark};
+        position_fields(event, how, at, &text, &f);
+        *slot = sse_frame(&f);
+    }
+    return *slot;
 }
 
 void position_frames_clear(struct position_frames *p)

@@ -13,7 +13,7 @@ static const char event_prefix[] = "event: ";
 
 struct layout {
     char retry[NUMBER_LINE_MAX], id[NUMBER_LINE_MAX];
-    size_t retry_n, id_n;
+    size_t retry_n, id_n; /* the id is without its mark */
     bool event;
     bool plain; /* the data is one line */
     bool block; /* ends with a blank line */
@@ -135,6 +135,7 @@ static size_t sse_frame_measure(const struct sse_fields *f, struct layout *l)
                                        slice_str(f->ends ? EVENT_ID_END : ""));
     }
     return (f->comment.p ? f->comment.n + 2 : 0) + l->retry_n + l->id_n +
+           (l->id_n && f->mark.n ? f->mark.n + 1 : 0) +
            (l->event ? sizeof event_prefix + f->event.n : 0) + data_size(f->data, l->plain) +
            (l->block ? 1 : 0);
 }
@@ -152,6 +153,11 @@ static void write_fields(char *at, const struct sse_fields *f, const struct layo
     }
     at = sse_frame_put(at, l->retry, l->retry_n);
     at = sse_frame_put(at, l->id, l->id_n);
+    if (l->id_n && f->mark.n) {
+        at[-1] = EVENT_MARK_SEPARATOR;
+        at = sse_frame_put(at, f->mark.p, f->mark.n);
+        *at++ = '\n';
+    }
     if (l->event) {
         at = sse_frame_put(at, event_prefix, sizeof event_prefix - 1);
         at = sse_frame_put(at, f->event.p, f->event.n);

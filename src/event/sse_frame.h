@@ -18,8 +18,9 @@ enum sse_topic {
 };
 
 struct sse_fields {
-    uint64_t id; /* 0: no id line */
-    bool ends;   /* the id is told with EVENT_ID_END */
+    uint64_t id;       /* 0: no id line */
+    bool ends;         /* the id is told with EVENT_ID_END */
+    struct slice mark; /* it is told with that, too; absent: without */
     struct slice
         event; /* absent, empty or "message": no event line. No CR, LF, NUL: checked before */
     struct slice data; /* p == NULL: no data line (nothing is dispatched); CR, LF and CRLF split */

@@ -41,6 +41,7 @@ struct policy_request {
     const struct http_query *query;
     struct peer_address client; /* see client_address() */
     struct slice last_event_id; /* as given; absent: none */
+    struct slice mark;          /* of that; of an open stream, its own; absent: none */
     struct slice path;          /* of a kept one; others have it in `http` */
     const struct http_query
         *params; /* what the path has for the names of its route; NULL: nothing */
@@ -89,6 +90,7 @@ struct subscription {
     uint64_t start_after; /* the id, of GRANT_AFTER */
     bool envelope;        /* data is the JSON object of id, topic, ... with the data in it */
     uint32_t every_ms;    /* of each such interval the newest event of each topic; 0: all */
+    struct slice mark;    /* that the ids are told with; absent: none */
     struct replay_rules replay;
     /* per connection: not part of the audience */
     int without_stream;  /* a status: the request published, and is answered with it; else 0 */
@@ -155,9 +157,10 @@ struct policy_binding {
     int format; /* < 0: built in, POLICY_FORMAT_* */
     int params; /* < 0: none */
     struct filter_args
-        *text;     /* of a filter that is text: plain C, cheap, without effects; or NULL */
-    int ends;      /* a filter, as above; < 0: none */
-    bool envelope; /* what the format makes is put into one */
+        *text;         /* of a filter that is text: plain C, cheap, without effects; or NULL */
+    int ends;          /* a filter, as above; < 0: none */
+    bool envelope;     /* what the format makes is put into one */
+    struct slice mark; /* that of the subscription, borrowed */
     struct filter_args *ends_text;
 };
 enum {

@@ -35,26 +35,39 @@ int saved_request_pack(struct strbuf *out, struct slice path, const struct http_
     return rc;
 }
 
+static char *saved_request_put(char *at, struct slice s)
+{
+    if (s.n) {
+        memcpy(at, s.p, s.n);
+    }
+    return at + s.n;
+}
+
+/* JSON, and marks, hold no NUL. */
+static char *saved_request_put_text(char *at, struct slice s)
+{
+    at = saved_request_put(at, s);
+    *at = '\0';
+    return at + 1;
+}
+
 struct saved_request *saved_request_new(struct slice query, struct slice identity,
-                                        struct slice published)
+                                        struct slice published, struct slice mark)
 {
     if (!identity.p) {
         identity = slice_str("{}");
     }
-    size_t before = published.p ? published.n + 1 : 0; /* JSON: it holds no NUL */
+    size_t before = (published.p ? published.n + 1 : 0) + (mark.p ? mark.n + 1 : 0);
     struct saved_request *k = xmalloc(sizeof *k + before + query.n + identity.n);
     *k = (struct saved_request){.refs = 1,
-                                .query_bytes = (uint32_t)(before + query.n) & INT32_MAX,
+                                .query_bytes = (uint32_t)(before + query.n) & (INT32_MAX >> 1),
                                 .identity_bytes = (uint32_t)identity.n,
-                                .published = before > 0};
-    if (before) {
-        memcpy(k->bytes, published.p, published.n);
-        k->bytes[published.n] = '\0';
-    }
-    if (query.n) {
-        memcpy(k->bytes + before, query.p, query.n);
-    }
-    memcpy(k->bytes + before + query.n, identity.p, identity.n);
+                                .published = published.p != NULL,
+                                .mark = mark.p != NULL};
+    char *at = published.p ? saved_request_put_text(k->bytes, published) : k->bytes;
+    at = mark.p ? saved_request_put_text(at, mark) : at;
+    at = saved_request_put(at, query);
+    (void)saved_request_put(at, identity);
     return k;
 }
 
@@ -81,11 +94,18 @@ struct slice saved_request_published(const struct saved_request *k)
     return k->published ? slice_str(k->bytes) : slice_of(NULL, 0);
 }
 
+struct slice saved_request_mark(const struct saved_request *k)
+{
+    const char *at = k->bytes + (k->published ? strlen(k->bytes) + 1 : 0);
+    return k->mark ? slice_str(at) : slice_of(NULL, 0);
+}
+
 /* Where path and query are, and how many texts they have. Parameters have two each: an odd number begins with a
  * path. */
 static const char *saved_request_texts(const struct saved_request *k, size_t *strings)
 {
     const char *from = k->bytes + (k->published ? strlen(k->bytes) + 1 : 0);
+    from += k->mark ? strlen(from) + 1 : 0;
     *strings = 0;
     for (const char *at = from; at < k->bytes + k->query_bytes; at++) {
         *strings += *at == '\0';

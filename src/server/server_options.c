@@ -131,6 +131,7 @@ static struct public_route *routes_of(const struct config *c)
             .answer = server_options_choice(r->answer, answers),
             .status = (int)r->status,
             .subscribe = r->subscribe,
+            .deletes = r->delete,
             .position_field = r->position_field,
         };
     }

@@ -29,8 +29,8 @@ struct publish {
     struct event_list held;        /* judged, but one before it on the connection is not */
     /* Its answer is a stream; owned. NULL: it is not, or the stream has begun to be made. */
     struct subscribe *wanted;
-    bool asking;        /* the policy, about that */
-    int without_stream; /* the status that the policy wants instead; 0: none */
+    bool asking; /* the policy, about that */
+    int empty; /* the status of an answer without a body: what the policy wants instead, or of DELETE; 0: not so */
     char *granted;      /* owned; the identity, for that */
     int64_t expires_ms; /* when it ends */
 };
@@ -157,7 +157,7 @@ static int publish_answer_status(const struct publish *p, const struct store_ack
         const struct publication_made *made = &p->made[i];
         all_known = all_known && (made->dropped || acks[made->first].duplicate);
     }
-    return p->without_stream                              ? p->without_stream
+    return p->empty                                       ? p->empty
            : p->route && p->route->status                 ? p->route->status
            : p->route && p->route->answer == ANSWER_EMPTY ? 204
            : all_known                                    ? 200
@@ -167,9 +167,7 @@ static int publish_answer_status(const struct publish *p, const struct store_ack
 /* `acks`: of the events that were stored, which may be none. */
 static void publish_answer_stored(struct publish *p, const struct store_ack *acks)
 {
-    enum publish_answer kind = p->without_stream ? ANSWER_EMPTY
-                               : p->route        ? p->route->answer
-                                                 : ANSWER_JSON;
+    enum publish_answer kind = p->empty ? ANSWER_EMPTY : p->route ? p->route->answer : ANSWER_JSON;
     kind = kind == ANSWER_STREAM ? ANSWER_JSON : kind; /* all of it was dropped */
     struct strbuf body;
     int rc = 0;
@@ -345,7 +343,7 @@ static void publish_on_stream_verdict(void *ctx, uint64_t token, const struct ve
     } else if (v->kind == VERDICT_TRANSIENT) {
         publish_answer_later(p, REFUSAL_POLICY, "the policy could not decide; nothing was stored");
     } else if (v->subscription.without_stream) {
-        p->without_stream = v->subscription.without_stream;
+        p->empty = v->subscription.without_stream;
         subscribe_published_free(p->wanted);
         p->wanted = NULL;
         publish_append(p);
@@ -511,7 +509,10 @@ void publish_request(struct broker *b, struct stream *s, struct http_request *rq
                                  .params = path->params,
                                  .client = *client};
     stream_set_owner(s, &publish_events, p);
-    if (path->route && path->route->answer == ANSWER_STREAM) {
+    if (p->http.method == HTTP_DELETE) {
+        bool own = path->route->status && path->route->answer == ANSWER_EMPTY;
+        p->empty = own ? path->route->status : 204;
+    } else if (path->route && path->route->answer == ANSWER_STREAM) {
         p->wanted = subscribe_published_new(b, &prq, path->route);
         if (!p->wanted) {
             publish_answer_later(p, REFUSAL_OVERLOAD, "memory is short; nothing was stored");

@@ -55,9 +55,16 @@ static struct route_place route_find(const struct broker *b, struct slice path)
     return at;
 }
 
+static bool route_is_publish(const struct http_request *rq)
+{
+    return rq->method == HTTP_POST || rq->method == HTTP_DELETE;
+}
+
 static const char *route_methods(const struct public_route *r)
 {
-    return !r->subscribe               ? "POST, OPTIONS"
+    return r->deletes
+               ? (r->subscribe ? "GET, HEAD, POST, DELETE, OPTIONS" : "POST, DELETE, OPTIONS")
+           : !r->subscribe             ? "POST, OPTIONS"
            : r->publish == PUBLISH_NOT ? "GET, HEAD, OPTIONS"
                                        : EVENTS_METHODS;
 }
@@ -65,7 +72,9 @@ static const char *route_methods(const struct public_route *r)
 static bool route_takes(const struct public_route *r, enum http_method method)
 {
     bool reads = method == HTTP_GET || method == HTTP_HEAD_METHOD;
-    return reads ? r->subscribe : method == HTTP_POST && r->publish != PUBLISH_NOT;
+    return reads                   ? r->subscribe
+           : method == HTTP_DELETE ? r->deletes
+                                   : method == HTTP_POST && r->publish != PUBLISH_NOT;
 }
 
 /* The handshake of CloudEvents web hooks (HTTP 1.1 Web Hooks for Event Delivery, section 4): may that sender send?
@@ -177,7 +186,8 @@ static void route_root(struct broker *b, struct stream *s, const struct http_req
 static bool route_excludes_stream(const struct route_place *at, const struct http_request *rq)
 {
     struct accept a = accept_of(rq);
-    return at->route->answer == ANSWER_STREAM && !accept_takes_stream(&a);
+    return at->route->answer == ANSWER_STREAM && rq->method == HTTP_POST &&
+           !accept_takes_stream(&a);
 }
 
 /* Some EventSource libraries send whatever method they are given, again and again: each time would
@@ -236,7 +246,8 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
                                  .query = query,
                                  .params = &at->params,
                                  .client = *client,
-                                 .last_event_id = r.text};
+                                 .last_event_id = r.text,
+                                 .mark = r.mark};
     struct slice given;
     const char *meant;
     struct window window;
@@ -320,7 +331,7 @@ static bool route_refuse_names(const struct broker *b, struct stream *s,
         .credentials = b->opt.credential_params,
         .credential_count = b->opt.credential_param_count,
     };
-    bool publish = rq->method == HTTP_POST;
+    bool publish = route_is_publish(rq);
     bool own =
         at->route == &route_own; /* others know other names, and their topics may have commas */
     bool bad = ((own || names.param_count) &&
@@ -336,7 +347,7 @@ static bool route_refuse_names(const struct broker *b, struct stream *s,
 static bool route_refuse_storeless(struct broker *b, struct stream *s,
                                    const struct http_request *rq)
 {
-    bool post = rq->method == HTTP_POST;
+    bool post = route_is_publish(rq);
     if (!b->store) {
         refuse_transient(b->refusals, s, !post && accept_of(rq).stream, REFUSAL_STORE,
                          post ? "the event store is unavailable; nothing was stored"
@@ -375,7 +386,7 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
                          const struct route_place *at, const struct peer_address *client)
 {
     struct http_query query;
-    bool post = rq->method == HTTP_POST;
+    bool post = route_is_publish(rq);
     route_allow_origin(b, s, rq);
     if (!post || b->opt.cross_site_publish) { /* others are refused, and logged */
         route_note_origin(b, s, rq);
@@ -447,6 +458,8 @@ void routes_head(void *ctx, struct stream *s, struct http_request *rq,
     struct route_place at = route_find(b, rq->path);
     if (at.route && rq->method == HTTP_POST) {
         route_events(b, s, rq, &at, client);
+    } else if (at.route && rq->method == HTTP_DELETE && at.route->deletes) {
+        stream_take_body(s); /* it is dropped */
     } else {
         routes_request(ctx, s, rq, client); /* it is refused, whatever the body is */
     }

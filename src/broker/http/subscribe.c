@@ -56,7 +56,8 @@ void subscribe_free(struct subscribe *w)
  * in one packet. */
 static struct frame *subscribe_first_frame(struct subscriber *sub, const struct start_place *place)
 {
-    struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, sub->retry_ms)};
+    struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, sub->retry_ms),
+                           .mark = sub->audience->mark};
     struct position_text position;
     char comment[40];
     if (!place->gap) {
@@ -70,7 +71,7 @@ static struct frame *subscribe_first_frame(struct subscriber *sub, const struct 
     if (!first || !place->gap) {
         return first;
     }
-    struct frame *gap = subscriber_gap_frame(sub->b, place->gap, place->requested, place->at);
+    struct frame *gap = subscriber_gap_frame(sub, place->gap, place->requested, place->at);
     struct frame *both = gap ? frame_new((size_t)first->len + gap->len) : NULL;
     if (both) {
         memcpy(both->bytes, first->bytes, first->len);
@@ -411,11 +412,11 @@ struct subscriber *subscribe_grant(struct subscribe *w, struct stream *s, const 
                   subscribe_take_fields(w, &v->subscription);
     struct slice published = w->published.len ? strbuf_slice(&w->published) : slice_of(NULL, 0);
     struct subscriber *sub =
-        !begins
-            ? NULL
-            : subscriber_new(
-                  b, s, v, saved_request_new(strbuf_slice(&w->saved_query), v->identity, published),
-                  &w->client, w->takes_gzip);
+        !begins ? NULL
+                : subscriber_new(b, s, v,
+                                 saved_request_new(strbuf_slice(&w->saved_query), v->identity,
+                                                   published, v->subscription.mark),
+                                 &w->client, w->takes_gzip);
     if (!sub) {
         stream_quotas_close(b->quotas, s->id);
         subscribe_give_back(b, v, CLOSE_TRANSIENT);
@@ -518,6 +519,7 @@ struct subscribe *subscribe_new(struct broker *b, const struct policy_request *p
         .client = prq->client,
         .sse = accept.stream,
         .takes_gzip = accept.gzip};
+    w->place.asked.mark = slice_of(NULL, 0); /* the policy has seen it */
     strbuf_init(&w->asked_text, ASKED_TEXT_MAX);
     strbuf_init(&w->asked_unknown, ASKED_TEXT_MAX);
     strbuf_init(&w->asked_since, ASKED_TEXT_MAX);

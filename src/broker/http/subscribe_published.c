@@ -53,8 +53,8 @@ bool subscribe_published_ask(struct subscribe *w, const struct stream *s, const 
     if (subscribe_published_put(&w->published, ev)) {
         return false;
     }
-    struct saved_request *saved =
-        saved_request_new(strbuf_slice(&w->saved_query), identity, strbuf_slice(&w->published));
+    struct saved_request *saved = saved_request_new(strbuf_slice(&w->saved_query), identity,
+                                                    strbuf_slice(&w->published), slice_of(NULL, 0));
     saved_request_query(saved, &query);
     stream_request_id(s, &request);
     const struct policy_request rq = {.id = s->id,

@@ -248,7 +248,8 @@ static const struct lua_request_lazy lazy_fields[] = {
 enum { LAZY_FIELDS = sizeof lazy_fields / sizeof *lazy_fields };
 
 /* Known fields that may be absent: nil instead of an error. */
-static const char *const optional_fields[] = {"bearer", "last_event_id", "published", "tls"};
+static const char *const optional_fields[] = {"bearer", "last_event_id", "mark", "published",
+                                              "tls"};
 /* What a stored request does not have. */
 static const char *const gone_fields[] = {"headers", "cookies", "bearer", "tls"};
 
@@ -313,8 +314,8 @@ static int request_index(lua_State *L)
         return 0;
     }
     static const char *const names[] = {
-        "id",     "ip",     "method", "path",          "query",     "headers", "cookies",
-        "bearer", "topics", "params", "last_event_id", "query_all", "tls",     "published"};
+        "id",     "ip",     "method",        "path",      "query", "headers",   "cookies", "bearer",
+        "topics", "params", "last_event_id", "query_all", "tls",   "published", "mark"};
     return lua_shape_no_field(L, "request", 2, names, sizeof names / sizeof *names);
 }
 
@@ -583,6 +584,7 @@ static void push_common(lua_State *L, const struct policy_request *rq)
                                             : slice_str("GET"));
     lua_request_set_field(L, "path", rq->http ? rq->http->path : rq->path);
     lua_request_set_field(L, "last_event_id", rq->last_event_id);
+    lua_request_set_field(L, "mark", rq->mark);
 }
 
 void lua_request_push_saved(lua_State *L, const struct policy_request *rq)

@@ -11,7 +11,7 @@
 /* What names it in log lines, and as `request.id`. */
 void lua_request_id(const struct policy_request *rq, struct request_id *out);
 /* Inside a body: pushes {id, ip, method, path, params, query, query_all, headers, cookies, bearer, topics,
- * last_event_id, tls}. */
+ * last_event_id, mark, tls}. */
 void lua_request_push(lua_State *L, const struct policy_request *rq);
 /* The same without the fields that lua_request_strip() removes, which a stored request does not have. */
 void lua_request_push_saved(lua_State *L, const struct policy_request *rq);

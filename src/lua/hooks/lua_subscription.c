@@ -354,6 +354,19 @@ static void read_prime(lua_State *L, int t, struct subscription *s)
     lua_pop(L, 1);
 }
 
+static void read_mark(lua_State *L, int t, struct verdict_draft *d)
+{
+    if (lua_shape_field(L, t, "mark") != LUA_TNIL) {
+        struct slice mark = lua_shape_string(L, -1, "mark");
+        if (!last_event_id_is_mark(mark)) {
+            luaL_error(L, "mark: 1 to %d letters, digits, '-', '_' and '.' were expected",
+                       EVENT_MARK_MAX_BYTES);
+        }
+        lua_subscription_append(L, &d->mark, mark, "mark");
+    }
+    lua_pop(L, 1);
+}
+
 /* A time that has passed would be asked about again and again. */
 static void read_expires(lua_State *L, int t, struct subscription *s)
 {
@@ -481,7 +494,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     static const char *const keys[] = {"topics",   "filter",    "format",   "params",   "replay",
                                        "limits",   "heartbeat", "retry_ms", "prime",    "expires",
                                        "compress", "tags",      "quota",    "ends",     "first",
-                                       "start",    "envelope",  "fields",   "presence", NULL};
+                                       "start",    "envelope",  "fields",   "presence", "mark", NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -505,6 +518,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     read_compress(L, idx, s);
     read_envelope(L, idx, s);
     read_prime(L, idx, s);
+    read_mark(L, idx, d);
     read_expires(L, idx, s);
     read_quotas(L, idx, d);
     read_presence(L, idx, d);

@@ -1,5 +1,6 @@
 #include "lua/hooks/lua_verdict.h"
 
+#include "event/last_event_id.h"
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"
@@ -18,6 +19,7 @@ void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *lim
     strbuf_init(&d->filter, NAME_BYTES);
     strbuf_init(&d->format, NAME_BYTES);
     strbuf_init(&d->ends, NAME_BYTES);
+    strbuf_init(&d->mark, EVENT_MARK_MAX_BYTES);
     strbuf_init(&d->first, limits->first_bytes);
     strbuf_init(&d->first_data, limits->first_bytes);
     strbuf_init(&d->fields, POLICY_FIELDS_MAX_BYTES);
@@ -37,6 +39,7 @@ void verdict_draft_clear(struct verdict_draft *d)
     strbuf_clear(&d->filter);
     strbuf_clear(&d->format);
     strbuf_clear(&d->ends);
+    strbuf_clear(&d->mark);
     strbuf_clear(&d->first);
     strbuf_clear(&d->first_data);
     strbuf_clear(&d->fields);
@@ -123,6 +126,7 @@ void verdict_draft_finish(struct verdict_draft *d)
     d->v.subscription.fields = absent_if_empty(&d->fields);
     d->v.subscription.names = absent_if_empty(&d->names);
     d->v.subscription.ends = absent_if_empty(&d->ends);
+    d->v.subscription.mark = absent_if_empty(&d->mark);
     d->v.subscription.params = absent_if_empty(&d->params);
     d->v.subscription.presence = absent_if_empty(&d->presence);
     d->v.subscription.presence_data = absent_if_empty(&d->presence_data);

@@ -12,7 +12,7 @@
 /* A verdict under construction. It owns its text, so an error raised by Lua leaks nothing. */
 struct verdict_draft {
     struct verdict v; /* readable after verdict_draft_finish() */
-    struct strbuf reason, identity, filter, format, params, ends;
+    struct strbuf reason, identity, filter, format, params, ends, mark;
     struct strbuf first, first_data; /* frames; of the one that is being made */
     struct strbuf fields, names;     /* of the head */
     struct strbuf topic_text;        /* of all topics, one behind the other */

@@ -31,6 +31,7 @@ static int lua_policy_resolve(const struct lua_policy *p, const struct subscript
     bool cloudevents = s->format.p && slice_is(s->format, "cloudevents");
     bool named = s->format.p && !slice_is(s->format, "raw") && !slice_is(s->format, "json");
     out->envelope = s->envelope && named;
+    out->mark = s->mark;
     if (s->envelope ? !named : s->format.p && slice_is(s->format, "json")) {
         out->format = POLICY_FORMAT_JSON;
     } else if (cloudevents) {

@@ -148,7 +148,7 @@ static bool http_dispatch_too_fast(const struct conn *c, struct stream *stream,
                              "a later request may work: this address asks too often here");
         return true;
     }
-    bool publish = rq->method == HTTP_POST;
+    bool publish = rq->method == HTTP_POST || rq->method == HTTP_DELETE;
     struct http_rate *rate = publish ? &s->publishes : &s->connections;
     bool counts = c->trusted ? memcmp(client, &c->peer, sizeof *client) != 0 : publish;
     if (!counts || http_rate_take(rate, client, loop_now(s->loop))) {

@@ -5,6 +5,7 @@
 #include "base/text/nearest.h"
 #include "broker/explain.h"
 #include "config/config.h"
+#include "event/last_event_id.h"
 #include "lua/load/lua_policy_file.h"
 #include "lua/policy/lua_policy.h"
 #include "net/message/http_parser.h"
@@ -74,6 +75,7 @@ static const char *asked_read(struct asked *a, struct slice text, struct test_br
         .client = client,
         .last_event_id = http_request_header(&a->http, "Last-Event-ID"),
     };
+    a->rq.mark = last_event_id_parse_text(a->rq.last_event_id).mark;
     return NULL;
 }
 

@@ -49,7 +49,9 @@ static void test_routes_read(lua_State *L, int t, int keep, struct public_route 
     out->subscribe = lua_toboolean(L, -1);
     lua_getfield(L, t, "position_field");
     out->position_field = test_routes_text(L, keep);
-    lua_pop(L, 2);
+    lua_getfield(L, t, "delete");
+    out->deletes = lua_toboolean(L, -1);
+    lua_pop(L, 3);
     bool fills = out->publish == PUBLISH_RAW || out->publish == PUBLISH_FORM;
     luaL_argcheck(L, out->path && (out->topic || !fills), 9, "routes: path, or topic, is missing");
 }

@@ -96,6 +96,7 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     test_values_set(L, "ends", s->ends);
     test_values_set(L, "first", s->first); /* its frames */
     test_values_set(L, "fields", s->fields);
+    test_values_set(L, "mark", s->mark);
     static const char *const starts[] = {[GRANT_NOW] = NULL,
                                          [GRANT_EARLIEST] = "earliest",
                                          [GRANT_LATEST] = "latest",
