@@ -97,8 +97,9 @@ local MAY_INCLUDE = {
   ["reload"] = "base net auth policy broker lua/load lua/policy admin/answers",
   ["server"] = "base net net/http net/h2 net/tls net/client auth quota policy broker lookup sets store store/sqlite "
     .. "store/postgres lua/vm lua/api lua/policy admin admin/answers reload config broker/http",
-  ["tools/test"] = "base net/message net/tls net/http auth event/publish quota policy audience broker lookup sets "
-    .. "store lua/vm lua/api lua/load lua/policy config admin/answers reload server broker/http",
+  ["tools/test"] = "base net/message net/tls net/http auth event event/publish quota policy audience broker "
+    .. "lookup sets store lua/vm lua/api lua/load lua/policy config admin/answers reload server "
+    .. "broker/http",
   ["tools"] = "base net auth sets lua/vm lua/api lua/load lua/policy config server tools/test",
   ["cli"] = "base net auth config server tools/test tools",
   ["remote/client"] = "base net net/client config cli",

@@ -39,7 +39,8 @@ local fields = {
   },
   {
     name = "delete", kind = "boolean", default = false,
-    doc = "`DELETE` publishes, too: an event without data to `topic`, of which the answer is 204. Needs `publish = \"raw\"`.",
+    doc = "`DELETE` publishes, too: an event without data to `topic`, of which the answer is 204. Needs "
+      .. "`publish = \"raw\"`.",
   },
   {
     name = "position_field", kind = "text", off = true, default = false,

@@ -63,6 +63,12 @@ function client:story()
     errors ~= "" and ", said: " .. errors or "", self.process:errors():sub(-400))
 end
 
+-- What an adapter prints: read() it.
+function M.reader(process, name)
+  return setmetatable({ process = process, name = name, out = assert(io.open(process.dir .. "/stdout", "rb")),
+    rest = "", events = {}, seen = {}, errors = {}, opens = 0, marked = 0 }, client)
+end
+
 -- Each client asks for `topic` and for a topic of its own, by which the broker's list of connections knows it.
 function M.start(broker, clients, topic)
   local self = setmetatable({ list = {} }, crowd)
@@ -70,10 +76,8 @@ function M.start(broker, clients, topic)
     local name, file = entry[1], entry[2]
     local url = ("http://%s:%d/events?%s"):format(broker.host, broker.port,
       http.query { topic = { topic, "for/" .. i }, client = name })
-    local c = setmetatable({ entry = entry, name = name, own = "for/" .. i, rest = "", events = {}, seen = {},
-      errors = {}, opens = 0, marked = 0 }, client)
-    c.process = roster.start(name, file, url)
-    c.out = assert(io.open(c.process.dir .. "/stdout", "rb"))
+    local c = M.reader(roster.start(name, file, url), name)
+    c.entry, c.own = entry, "for/" .. i
     self.list[i] = c
   end
   return self

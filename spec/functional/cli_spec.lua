@@ -109,7 +109,8 @@ describe("tidegate check", function()
       ["webhook.lua"] = { "github=a", "stripe=b", "shopify=c", "readers=d" },
       ["campaigns.lua"] = { "backend=a" }, ["notifications.lua"] = { "backend=a" },
       ["flags.lua"] = { "publisher=a" }, ["scoreboard.lua"] = { "publisher=a" },
-      ["nchan.lua"] = { "publisher=a" }, ["eventstreams.lua"] = { "publisher=a" }, ["mercure.lua"] = { "alg=HS256" } }
+      ["nchan.lua"] = { "publisher=a" }, ["eventstreams.lua"] = { "publisher=a" }, ["mercure.lua"] = { "alg=HS256" },
+      ["mcp.lua"] = { "server=a", "sessions=" .. ("s"):rep(32) } }
     local PUBLIC = { ["redact.lua"] = true, ["saas.lua"] = true, ["telemetry.lua"] = true } -- pairs of keys
     local conf = [[return { policy = { file = "policy.lua", auth = "open" },
       store = { latest = { "room/*/members/*", "score/*", "ticker/*" } },

@@ -3,7 +3,7 @@ local files = require "support.files"
 
 local M = { "README.md", "scripts/CLIENTS.md", "scripts/LANGUAGES.md", "scripts/TUTORIAL.md", "scripts/README.md",
   "scripts/RULES.md", "scripts/QUOTAS.md", "scripts/STREAMS.md", "scripts/PRESENCE.md", "scripts/DIALECTS.md",
-  "scripts/CLOUDEVENTS.md", "scripts/policies/README.md",
+  "scripts/CLOUDEVENTS.md", "scripts/MCP.md", "scripts/policies/README.md",
   "scripts/policies/MERCURE.md", "scripts/TESTING.md", "conf/README.md", "conf/TLS.md",
   "conf/OPERATIONS.md", "conf/PRIVACY.md", "conf/POSTGRESQL.md", "conf/REFERENCE.md", "spec/bench/README.md" }
 

@@ -25,7 +25,7 @@ struct public_route {
     enum publish_answer answer;
     int status; /* of the answer; 0: what /events says */
     bool subscribe;
-    bool deletes;       /* DELETE publishes, of PUBLISH_RAW: no data */
+    bool deletes; /* DELETE publishes, of PUBLISH_RAW: no data */
     const char
         *position_field; /* NULL, or that field of the head of a stream tells where it starts */
 };

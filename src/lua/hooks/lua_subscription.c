@@ -491,10 +491,10 @@ static void read_presence(lua_State *L, int t, struct verdict_draft *d)
 void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
                               struct verdict_draft *d)
 {
-    static const char *const keys[] = {"topics",   "filter",    "format",   "params",   "replay",
-                                       "limits",   "heartbeat", "retry_ms", "prime",    "expires",
-                                       "compress", "tags",      "quota",    "ends",     "first",
-                                       "start",    "envelope",  "fields",   "presence", "mark", NULL};
+    static const char *const keys[] = {
+        "topics",   "filter", "format",   "params",   "replay",   "limits", "heartbeat",
+        "retry_ms", "prime",  "expires",  "compress", "tags",     "quota",  "ends",
+        "first",    "start",  "envelope", "fields",   "presence", "mark",   NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
