@@ -25,6 +25,17 @@ static void check_id(struct slice text, uint64_t id)
     require(slice_is(text, digits));
 }
 
+/* By a list of what may be in it: the module asks isalnum(). */
+static bool is_mark(struct slice mark)
+{
+    static const char all[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    bool ok = mark.n > 0 && mark.n <= 64;
+    for (size_t i = 0; ok && i < mark.n; i++) {
+        ok = memchr(all, mark.p[i], sizeof all - 1) != NULL;
+    }
+    return ok;
+}
+
 /* The lines of the input as one field and then as parameters. */
 static void check_several(const char *data, size_t size)
 {
@@ -81,8 +92,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require((r.kind == START_UNKNOWN) == (r.unknown.p != NULL));
     require(r.text.p == text.p && r.text.n == text.n);
     const size_t end_n = sizeof EVENT_ID_END - 1;
-    bool ended = size > end_n && memcmp(text.p + size - end_n, EVENT_ID_END, end_n) == 0;
-    size_t digit_n = ended ? size - end_n : size;
+    const char *tilde = size ? memchr(text.p, EVENT_MARK_SEPARATOR, size) : NULL;
+    size_t id_n = tilde ? (size_t)(tilde - text.p) : size;
+    bool marked = tilde && is_mark(slice_of(tilde + 1, size - id_n - 1));
+    bool ended = id_n > end_n && memcmp(text.p + id_n - end_n, EVENT_ID_END, end_n) == 0;
+    size_t digit_n = ended ? id_n - end_n : id_n;
     bool digits = digit_n > 0;
     for (size_t i = 0; i < digit_n; i++) {
         digits = digits && data[i] >= '0' && data[i] <= '9';
@@ -95,14 +109,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(slice_is(text, "earliest"));
         break;
     case START_AFTER:
-        require(digits && r.ended == ended);
+        require(digits && r.ended == ended && (r.mark.p != NULL) == (tilde != NULL));
+        require(!tilde || (marked && r.mark.p == tilde + 1 && r.mark.n == size - id_n - 1));
         check_id(slice_of(text.p, digit_n), r.id);
         break;
     case START_UNKNOWN: {
         char copy[64];
         snprintf(copy, sizeof copy, "%.*s", digit_n < 40 ? (int)digit_n : 40, (const char *)data);
         require(size > 0 && !slice_is(text, "earliest"));
-        require(!digits || digit_n > 40 || strtoull(copy, NULL, 10) > EVENT_ID_MAX);
+        require(!digits || digit_n > 40 || (tilde && !marked) ||
+                strtoull(copy, NULL, 10) > EVENT_ID_MAX);
         break;
     }
     }

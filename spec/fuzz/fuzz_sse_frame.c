@@ -11,12 +11,15 @@ struct text {
     size_t n;
 };
 
+#define MARK "g-7_.x"
+
 struct reader {
     struct text data, event, comment;
     bool has_data_line;
     uint64_t id, retry;
     unsigned dispatched;
     struct text last_data, last_event;
+    bool marked;
 };
 
 static void require(bool ok)
@@ -62,7 +65,10 @@ static void read_field(struct reader *r, const char *name, size_t name_n, const 
         r->event.n = 0;
         add(&r->event, p, n);
     } else if (slice_is(field, "id")) {
-        r->id = strtoull(number, NULL, 10);
+        char *end = NULL;
+        r->id = strtoull(number, &end, 10);
+        r->marked = strcmp(end, "~" MARK) == 0;
+        require(r->marked || *end == '\0');
     } else {
         require(slice_is(field, "retry")); /* nothing else may ever appear */
         r->retry = strtoull(number, NULL, 10);
@@ -134,6 +140,7 @@ static void check_comment(const struct reader *r, struct slice comment)
 static void check(const struct reader *r, const struct sse_fields *f)
 {
     require(r->id == f->id && r->retry == f->retry_ms);
+    require(r->marked == (f->id && f->mark.n));
     require(r->dispatched == (f->data.p ? 2U : 0U));
     if (f->comment.p) {
         check_comment(r, f->comment);
@@ -177,6 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct sse_fields f = {
         .id = data[0] & 1 ? UINT64_MAX >> (size % 64) : 0,
         .retry_ms = data[0] & 2 ? UINT32_MAX >> (size % 32) : 0,
+        .mark = data[0] & 32 ? slice_str(MARK) : none,
         .event = data[0] & 4 ? event : none,
         .comment = data[0] & 8 ? comment : none,
         .data = data[0] & 16 ? rest : none,
