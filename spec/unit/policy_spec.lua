@@ -231,6 +231,18 @@ describe("policy", function()
       ["{ topics = { 'a' }, ends = true }"] = "ends: a string was expected, got boolean",
       ["{ topics = { 'a' }, compress = 'gzip' }"] = "compress: true or false was expected, got string",
       ["{ topics = { 'a' }, retry_ms = 0 }"] = "retry_ms: a whole number from 1",
+      ["{ topics = { 'a' }, presence = 'ann' }"] = "presence: {topic, member, data} was expected, got string",
+      ["{ topics = { 'a' }, presence = { topic = 'r/*', member = 'ann' } }"] = "presence.topic: ",
+      ["{ topics = { 'a' }, presence = { topic = 'r' } }"] = "presence.member: a string was expected, got nil",
+      ["{ topics = { 'a' }, presence = { topic = 'r', member = '' } }"] = "presence.member: 1 byte of UTF-8 or more",
+      ["{ topics = { 'a' }, presence = { topic = 'r', member = '\\xff' } }"] = "presence.member: 1 byte of UTF-8",
+      ["{ topics = { 'a' }, presence = { topic = 'r', member = ('/'):rep(90) } }"] =
+        "presence: topic and member have 254 bytes together, at most",
+      ["{ topics = { 'a' }, presence = { topic = 'r', member = 'ann', data = 'x' } }"] =
+        "presence.data: a table that becomes JSON was expected, got string",
+      ["{ topics = { 'a' }, presence = { topic = 'r', member = 'ann', data = { x = ('x'):rep(1024) } } }"] =
+        "presence.data: longer than 1024 bytes",
+      ["{ topics = { 'a' }, presence = { topic = 'r', member = 'ann', role = 'x' } }"] = "presence: unknown key 'role'",
       ["{ topics = { 'a' }, quota = 5 }"] = "quota: a list of {key, max, over} was expected, got number",
       ["{ topics = { 'a' }, quota = { key = 'u', max = 5, over = 'deny' } }"] =
         "quota: a list of at most 4 {key, max, over} was expected (no holes, no other keys)",
