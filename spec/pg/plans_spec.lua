@@ -9,6 +9,7 @@ return {
   api = 1,
   authenticate = function() return {} end,
   subscribe = function(req) return { topics = req.topics, start = req.query.start } end,
+  publish = function(pub) return pub end,
 }
 ]]
 
@@ -82,6 +83,31 @@ describe("the plans of PostgreSQL", function()
       end
       assert.is_nil(plans "WITH few":match "Seq Scan on latest")
     end
+  end)
+
+  it("keep the newest events without reading the others, also those that were made when there were few", function()
+    local fresh = server():database()
+    local one = fresh:broker { policy = POLICY, config = { store = { latest = { "room/*/*" } } } }
+    eventually("they are kept", function()
+      return fresh:sql "SELECT count(*) FROM pg_trigger WHERE tgname = 'latest_keep'" ~= "0"
+    end)
+    one:publish("room/1/11", "first")
+    fresh:sql "ANALYZE tidegate.latest" -- of a table that small all is read
+    begin()
+    for round = 1, 8 do
+      local batch = {}
+      for i = 1, 20 do
+        batch[i] = { topic = ("room/1/%d"):format(round * 10 + i), data = i == 20 and round > 1 and "" or "v" .. round }
+      end
+      one:publish_all(batch)
+    end
+    assert.equal("89", fresh:sql "SELECT count(*) FROM tidegate.latest")
+    assert.equal("89|10,10,19", fresh:sql [[SELECT s.topics || '|' || (SELECT string_agg(n::text, ',') FROM
+      (SELECT count(*) n FROM tidegate.latest WHERE data IN ('v1', 'v2', 'v8') GROUP BY data ORDER BY 1) x)
+      FROM tidegate.latest_state s]])
+    assert.not_equal("", plans "INSERT INTO tidegate.latest ")
+    assert.is_nil((plans "tidegate.latest"):match "Seq Scan on latest l[^\n]*")
+    one:stop()
   end)
 
   it("read no page of all newest events from the beginning", function()

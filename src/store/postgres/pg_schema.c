@@ -18,10 +18,14 @@ enum { OLDEST_SERVER = 130000, ANSWER_MS = 130000 };
 
 /* migrations[i] leads from version i to i + 1 and writes that into tidegate.version itself. */
 #define SCHEMA(name) "src/store/postgres/schema/" name ".sql"
-static const char *const migrations[PG_SCHEMA_VERSION] = {
-    SCHEMA("schema"),           SCHEMA("schema_2"),        SCHEMA("schema_3_ids"),
-    SCHEMA("schema_4_changes"), SCHEMA("schema_5_latest"), SCHEMA("schema_6_erase"),
-    SCHEMA("schema_7_presence")};
+static const char *const migrations[PG_SCHEMA_VERSION] = {SCHEMA("schema"),
+                                                          SCHEMA("schema_2"),
+                                                          SCHEMA("schema_3_ids"),
+                                                          SCHEMA("schema_4_changes"),
+                                                          SCHEMA("schema_5_latest"),
+                                                          SCHEMA("schema_6_erase"),
+                                                          SCHEMA("schema_7_presence"),
+                                                          SCHEMA("schema_8_keep")};
 
 struct session {
     uv_loop_t loop;
