@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const struct publish_limits limits = {.event_bytes = 300, .batch_events = 5};
 static const struct publish_limits wide = {.event_bytes = 3000, .batch_events = 5};
@@ -42,9 +43,9 @@ static void check_cloudevent(const struct event *ev)
     rq.body = once;
     if (publish_body_parse(&rq, &terms, ev->time_ms, &out, &batch, &e) == 0) {
         require(cloudevent_format(out.v[0], slice_str("other"), &twice) == 0);
-        once.len = json_text_compact(once.data, strbuf_slice(&once)); /* as data in JSON is stored */
-        twice.len = json_text_compact(twice.data, strbuf_slice(&twice));
-        require(slice_eq(strbuf_slice(&once), strbuf_slice(&twice)));
+        char a[MOST_BYTES], b[MOST_BYTES]; /* without white space, as data in JSON is stored */
+        size_t n = json_text_compact(a, strbuf_slice(&once));
+        require(n == json_text_compact(b, strbuf_slice(&twice)) && memcmp(a, b, n) == 0);
     }
     event_list_clear(&out);
     strbuf_clear(&once);
