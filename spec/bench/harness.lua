@@ -254,7 +254,7 @@ function M.start(server, work, binary)
     dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-bench-XXXXXX")),
     port = free_port(), tidegate = binary, root = M.root, policy = work.policy and M.here .. "/" .. work.policy,
     workers = work.workers, log_events = work.log_events, addresses = work.addresses, inner_port = free_port(),
-    h2 = work.h2, gzip = work.gzip,
+    h2 = work.h2, gzip = work.gzip, latest = work.latest and ("%q"):format(work.latest),
   }
   place.tls = work.tls and M.certificate(place.dir) or nil
   place.policy = place.policy and uv.fs_realpath(place.policy)
@@ -279,8 +279,8 @@ end
 
 -- `work`: args (the words behind `tidegate-bench`), seconds (where args do not say), header (of every request);
 -- tls = true: with TLS; h2 = true: subscribers speak HTTP/2; gzip = true: streams are compressed; Tidegate only:
--- policy (a file beside this one), workers, log_events, addresses, and subscribe and publish, paths instead of those of
--- the server. Returns the document, or nil; and what is wrong with it.
+-- policy (a file beside this one), latest (a pattern of store.latest), workers, log_events, addresses, and subscribe
+-- and publish, paths instead of those of the server. Returns the document, or nil; and what is wrong with it.
 function M.measure(server, work, binary)
   local process, place = M.start(server, work, binary)
   if not process then

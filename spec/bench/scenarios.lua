@@ -5,7 +5,7 @@
 --     own = true           Tidegate alone: it is about what the others do not have
 --     beside = { title, ... }    Tidegate alone, alternately with and without: what is here replaces what is above
 --     rounds =, cores = "shared"     instead of those of the command line
---     tls, h2, gzip, policy, subscribe, publish, header, workers, log_events     see harness.measure }
+--     tls, h2, gzip, policy, latest, subscribe, publish, header, workers, log_events     see harness.measure }
 --
 -- A figure is { label, path into the JSON document, "more" or "less" (which is better), bars }. A bar is { what the
 -- ratio to that server ("beside": to the other run) has to be at least, or at most }; { "itself", n } is about
@@ -145,6 +145,28 @@ return {
     args = "storm --connections 10000 --topics 100 --publishers 16 --preload 100 --drain 20"
       .. " --restart-command {restart}",
     workers = 2, own = true, figures = { LIVE(), STORM_ANSWER() } },
+  -- the newest event of each topic: store.latest, whose trigger sees every event that is stored
+  { name = "snapshot", title = "snapshot of 10,000 topics x 100 B to 200 clients",
+    args = "snapshot --connections 200 --topics 10000", policy = "latest_policy.lua", latest = "bench/**",
+    publish = "/events?topic=bench/{run}/{n}", subscribe = "/events?topic=bench/{run}/*&start=latest",
+    beside = { title = "replay of 10,000 events", args = "replay --connections 200 --preload 10000",
+      latest = false, publish = "/events?topic=bench/{topic}",
+      subscribe = "/events?topic=bench/{topic}&last_event_id=earliest" },
+    figures = { DELIVERIES { { "beside", 0.5 } },
+      figure("last client has all after ms", "deliveries.replay_ms.max", "less")() } },
+  { name = "publish-latest", title = "publish to 1,000 topics of store.latest, 16 requests pipelined on each of 16",
+    args = "publish --publishers 16 --pipeline 16 --topics 1000", policy = "latest_policy.lua", latest = "bench/**",
+    beside = { title = "without store.latest", latest = false },
+    figures = { PUBLISHES { { "beside", 0.85 } }, ACK() } },
+  { name = "conflate", title = "200 subscribers of 100 topics, 2,000 events/s of 1 KB, 100 read nothing for 40 s",
+    args = "conflate --connections 200 --slow 100 --topics 100 --rate 2000 --size 1000 --warmup 2 --seconds 40"
+      .. " --drain 20",
+    policy = "latest_policy.lua", latest = "bench/**", publish = "/events?topic=bench/{run}/{n}",
+    subscribe = "/events?topic=bench/{run}/*&start=latest&lag=200", log_events = 2048, rounds = 1,
+    own = true,
+    figures = { P99(), figure("PSS after 20 s", "slow.pss_bytes_early", "less")(),
+      figure("PSS in the end", "slow.pss_bytes_late", "less")(),
+      figure("PSS in the end, of that after 20 s", "slow.pss_growth", "less") { { "itself", 1.05 } } } },
   -- more than their sockets hold, and more than the event log: they come back through pages of the store
   { name = "slow", title = "10,000 subscribers, 4 KB, saturation, 100 of them read nothing for 30 s",
     args = "fan-out --connections 10000 --size 4000 --window 8 --slow 100 --warmup 5 --seconds 30 --drain 20",

@@ -5,7 +5,8 @@
 --     restart = function(place) -> a command for sh (those who have one) }
 -- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree), policy (file, or nil),
 -- workers and log_events (how many, or nil), addresses (to listen on, or nil), tls (nil, or { cert, key, pem (both of
--- them) }, files: it is to speak TLS), h2 (true: HTTP/2 as well, with TLS), gzip (true: streams may be compressed) }.
+-- them) }, files: it is to speak TLS), latest (patterns of store.latest, or nil), h2 (true: HTTP/2 as well, with
+-- TLS), gzip (true: streams may be compressed) }.
 -- `tls_only`, `plain_only`: it takes part only in what is about TLS, or not.
 -- More of them can be put into a file of this form and given to run.lua with --also.
 local uv = require "luv"
@@ -40,7 +41,7 @@ return {
   admin = "unix:%s/admin",
   workers = %d,
   event_log = { max_events = %d },
-  store = { path = "store" },
+  store = { path = "store", latest = { %s } },
   policy = { file = %q, auth = "open" },
   keys = { bench = { secret = "a secret of the benchmarks, no other use" } },
   limits = { max_connections = 19500 },
@@ -48,7 +49,7 @@ return {
   compress = { gzip = %s, min_members = 1 },
 }
 ]]):format(table.concat(listen, ", "), place.dir, place.workers or 1, place.log_events or 65536,
-    place.policy or place.root .. "/scripts/policies/open.lua", place.gzip or false))
+    place.latest or "", place.policy or place.root .. "/scripts/policies/open.lua", place.gzip or false))
   local single = (place.workers or 1) == 1 and "--single" or nil -- what is measured is the process itself
   return place.tidegate, { "serve", place.dir .. "/bench.lua", single }
 end

@@ -69,6 +69,40 @@ describe("tidegate-bench against the broker", function()
     assert.equal(140, doc.deliveries.received)
   end)
 
+  local LATEST = [[return { api = 1, publish = function(pub) return pub end, subscribe = function(req)
+    return { topics = req.topics, start = "latest", limits = { max_lag = 20, on_lag = "latest" } } end }]]
+
+  it("measures snapshots, and finds out what is wrong with one", function()
+    local kept = tidegate.start { policy = LATEST, config = { policy = { auth = "open" },
+      store = { latest = { "bench/**" } } } }
+    local code, doc, err = bench("snapshot", kept.port, "--connections", "5", "--topics", "300")
+    assert.equal("", err)
+    assert.equal(0, code)
+    assert.equal(600, doc.publishes.acknowledged)
+    assert.equal(5 * 300, doc.deliveries.received)
+    ordered(doc.deliveries.replay_ms)
+    -- all history instead: what is not the newest comes, too
+    code, doc = bench("snapshot", kept.port, "--connections", "2", "--topics", "10", "--subscribe-path",
+      "/events?topic=bench/{run}/*&last_event_id=earliest", "--drain", "0.3")
+    assert.equal(1, code)
+    assert.same({ "20 not the newest of their topic" }, doc.problems)
+    -- one topic of them
+    code, doc = bench("snapshot", kept.port, "--connections", "2", "--topics", "10", "--subscribe-path",
+      "/events?topic=bench/{run}/7", "--drain", "0.3")
+    assert.equal(1, code)
+    assert.same({ "18 lost" }, doc.problems)
+  end)
+
+  it("measures streams that are conflated", function()
+    local kept = tidegate.start { policy = LATEST, config = { policy = { auth = "open" },
+      store = { latest = { "bench/**" } }, limits = { send_buffer_bytes = 16384 } } }
+    local code, doc, err = bench("conflate", kept.port, "--connections", "6", "--slow", "3", "--topics", "10", "--rate",
+      "500", "--size", "16000", "--seconds", "2", "--warmup", "0", "--drain", "20")
+    assert.equal("", err)
+    assert.equal(0, code)
+    assert.is_true(doc.slow.gaps > 0 and doc.slow.ended == 0)
+  end)
+
   it("shows what it has when it is interrupted", function()
     local p = child.start(tidegate.bench_binary(), { "fan-out", "--port", tostring(shared().port), "--json", "--rate",
       "50", "--seconds", "600", "--warmup", "0", "--connections", "3" })

@@ -3,7 +3,7 @@
 --
 -- The older broker is what it does, by SQL: it leads, drains the outbox and appends until it is told to go. With a
 -- program of that version, as large as it takes:
---   TIDEGATE_OLD_BIN=... TIDEGATE_LATEST_SECONDS=180 TIDEGATE_LATEST_STREAMS=150 TIDEGATE_LATEST_PER_S=200 \
+--   TIDEGATE_OLD_BIN=... TIDEGATE_LATEST_SECONDS=180 TIDEGATE_LATEST_STREAMS=150 TIDEGATE_LATEST_PER_S=20 \
 --     .ci/test build/release spec/pg/upgrade_spec.lua
 local eventually = require "support.eventually"
 local latest = require "oracle.latest"
@@ -33,10 +33,10 @@ local function loop(db, role, kind, name, step)
           BEGIN %s; EXIT; EXCEPTION WHEN OTHERS THEN PERFORM pg_sleep(0.01); END;
         END LOOP;
         COMMIT;
-        PERFORM pg_sleep(0.01);
+        PERFORM pg_sleep(%g);
       END LOOP;
       INSERT INTO done VALUES ('%s', n);
-    END $loop$;]]):format(kind, step, name))
+    END $loop$;]]):format(kind, step, OLD and 0.2 or 0.01, name))
   return s
 end
 

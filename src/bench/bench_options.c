@@ -8,9 +8,9 @@
 #include <uv.h>
 
 const char *const bench_mode_names[BENCH_MODE_COUNT] = {
-    [BENCH_FAN_OUT] = "fan-out", [BENCH_TOPICS] = "topics",   [BENCH_REPLAY] = "replay",
-    [BENCH_CHURN] = "churn",     [BENCH_PUBLISH] = "publish", [BENCH_IDLE] = "idle",
-    [BENCH_STORM] = "storm",
+    [BENCH_FAN_OUT] = "fan-out", [BENCH_TOPICS] = "topics",     [BENCH_REPLAY] = "replay",
+    [BENCH_CHURN] = "churn",     [BENCH_PUBLISH] = "publish",   [BENCH_IDLE] = "idle",
+    [BENCH_STORM] = "storm",     [BENCH_SNAPSHOT] = "snapshot", [BENCH_CONFLATE] = "conflate",
 };
 
 #define AT(member) offsetof(struct bench_options, member)
@@ -54,9 +54,10 @@ const struct option_row bench_option_rows[] = {
                AT(warmup), .min = 0, .max = 3600),
     OPTION_ROW("--events", "N", "end after N events", OPTION_COUNT, AT(events), .min = 1,
                .max = 1e9),
-    OPTION_ROW("--preload", "N", "events of each topic to replay (1000; storm: 100)", OPTION_COUNT,
-               AT(preload), .min = 1, .max = 10e6),
-    OPTION_ROW("--slow", "N", "subscribers that read nothing during the measurement (fan-out)",
+    OPTION_ROW("--preload", "N", "events of each topic to replay (1000; storm: 100; snapshot: 2)",
+               OPTION_COUNT, AT(preload), .min = 1, .max = 10e6),
+    OPTION_ROW("--slow", "N",
+               "subscribers that read nothing during the measurement (fan-out; conflate: half)",
                OPTION_COUNT, AT(slow), .min = 0, .max = 1000000),
     OPTION_ROW("--spread", "S", "time within which all subscribers of a storm reconnect (1)",
                OPTION_REAL, AT(spread), .min = 0, .max = 600),
@@ -69,7 +70,7 @@ const struct option_row bench_option_rows[] = {
                OPTION_REAL, AT(drain), .min = 0.01, .max = 600),
     OPTION_ROW(
         "--subscribe-path", "P",
-        "{topic} stands for a topic no other run uses, {n} for its number, {connection} for the number of the subscriber",
+        "{topic} stands for a topic no other run uses, {run} for the run, {n} for the number of the topic, {connection} for that of the subscriber",
         OPTION_TEXT, AT(subscribe_path)),
     OPTION_ROW("--publish-path", "P",
                "(/events?topic=bench/{topic}; replay: and last_event_id=earliest)", OPTION_TEXT,
@@ -92,19 +93,22 @@ static void set_defaults(struct bench_options *o, enum bench_mode mode)
     static const struct {
         uint64_t connections, topics, publishers, pipeline, window;
     } by_mode[BENCH_MODE_COUNT] = {
-        [BENCH_FAN_OUT] = {100, 1, 1, 16, 16}, [BENCH_TOPICS] = {1000, 1000, 16, 8, 512},
-        [BENCH_REPLAY] = {50, 1, 1, 16, 0},    [BENCH_CHURN] = {64, 1, 1, 1, 0},
-        [BENCH_PUBLISH] = {1, 16, 16, 1, 0},   [BENCH_IDLE] = {1000, 1, 1, 1, 0},
-        [BENCH_STORM] = {1000, 1, 1, 16, 0},
+        [BENCH_FAN_OUT] = {100, 1, 1, 16, 16},   [BENCH_TOPICS] = {1000, 1000, 16, 8, 512},
+        [BENCH_REPLAY] = {50, 1, 1, 16, 0},      [BENCH_CHURN] = {64, 1, 1, 1, 0},
+        [BENCH_PUBLISH] = {1, 16, 16, 1, 0},     [BENCH_IDLE] = {1000, 1, 1, 1, 0},
+        [BENCH_STORM] = {1000, 1, 1, 16, 0},     [BENCH_SNAPSHOT] = {50, 10000, 16, 16, 0},
+        [BENCH_CONFLATE] = {100, 100, 1, 16, 0},
     };
+    bool newest = mode == BENCH_SNAPSHOT || mode == BENCH_CONFLATE;
     *o = (struct bench_options){
         .mode = mode,
         .host = "127.0.0.1",
         .port = 8080,
         .subscribe_path = mode == BENCH_REPLAY
                               ? "/events?topic=bench/{topic}&last_event_id=earliest"
-                              : "/events?topic=bench/{topic}",
-        .publish_path = "/events?topic=bench/{topic}",
+                          : newest ? "/events?topic=bench/{run}/*"
+                                   : "/events?topic=bench/{topic}",
+        .publish_path = newest ? "/events?topic=bench/{run}/{n}" : "/events?topic=bench/{topic}",
         .connections = by_mode[mode].connections,
         .topics = by_mode[mode].topics,
         .publishers = by_mode[mode].publishers,
@@ -112,7 +116,11 @@ static void set_defaults(struct bench_options *o, enum bench_mode mode)
         .window = by_mode[mode].window,
         .streams = 1,
         .size = 100,
-        .preload = mode == BENCH_STORM ? 100 : 1000,
+        .preload = mode == BENCH_STORM      ? 100
+                   : mode == BENCH_SNAPSHOT ? 2
+                                            : 1000,
+        .slow = mode == BENCH_CONFLATE ? 50 : 0,
+        .rate = mode == BENCH_CONFLATE ? 1000 : 0,
         .spread = 1,
         .seconds = 5,
         .warmup = -1, /* bench_options_check() knows what fits */
@@ -153,8 +161,14 @@ static int bench_options_check(struct bench_options *o)
     if (o->publishers > o->topics) {
         o->publishers = o->topics; /* a topic has an order on one connection only */
     }
-    if (o->slow && (o->mode != BENCH_FAN_OUT || o->slow >= o->connections)) {
-        return options_refuse(&bench_options, "--slow", "for fan-out, fewer than --connections");
+    bool slow = o->mode == BENCH_FAN_OUT || o->mode == BENCH_CONFLATE;
+    if (o->slow && (!slow || o->slow >= o->connections)) {
+        return options_refuse(&bench_options, "--slow",
+                              "for fan-out and conflate, fewer than --connections");
+    }
+    if (o->mode == BENCH_CONFLATE && o->rate <= 0) {
+        return options_refuse(&bench_options, "--rate",
+                              "above 0 for conflate: what is left out is not waited for");
     }
     if (o->resume && !o->tls) {
         return options_refuse(&bench_options, "--resume", "with --tls");
@@ -216,8 +230,8 @@ int bench_options_parse(struct bench_options *out, char **words, size_t n)
     bool helping = n && (strcmp(words[0], "--help") == 0 || strcmp(words[0], "-h") == 0);
     if (!helping && (n == 0 || !find_mode(words[0], &mode))) {
         return options_refuse(&bench_options, n ? words[0] : "MODE",
-                              "expected a mode: fan-out, topics, replay, churn, publish, idle or "
-                              "storm");
+                              "expected a mode: fan-out, topics, replay, churn, publish, idle, "
+                              "storm, snapshot or conflate");
     }
     set_defaults(out, mode);
     int rc = options_parse(&bench_options, out, words + !helping, n - !helping, words, &none);

@@ -19,10 +19,18 @@ enum bench_mode {
     BENCH_PUBLISH,
     BENCH_IDLE,
     BENCH_STORM,
+    BENCH_SNAPSHOT,
+    BENCH_CONFLATE,
     BENCH_MODE_COUNT,
 };
 
 extern const char *const bench_mode_names[BENCH_MODE_COUNT];
+
+/* Publishes first, and measures what those get that come then. */
+static inline bool bench_reads_history(enum bench_mode mode)
+{
+    return mode == BENCH_REPLAY || mode == BENCH_SNAPSHOT;
+}
 
 /* Texts are borrowed from the words they were read from. */
 struct bench_options {

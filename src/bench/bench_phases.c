@@ -290,6 +290,7 @@ const struct bench_phase *bench_phases_of(enum bench_mode mode)
     case BENCH_PUBLISH:
         return publish;
     case BENCH_REPLAY:
+    case BENCH_SNAPSHOT:
         return replay;
     case BENCH_CHURN:
         return churn;
@@ -298,6 +299,7 @@ const struct bench_phase *bench_phases_of(enum bench_mode mode)
     case BENCH_STORM: /* see bench_storm.h */
     case BENCH_FAN_OUT:
     case BENCH_TOPICS:
+    case BENCH_CONFLATE:
     case BENCH_MODE_COUNT:
         break;
     }

@@ -69,6 +69,7 @@ static json_t *problems(const struct bench *b)
     add_problem(list, n->doubled, "doubled");
     add_problem(list, n->late, "reordered");
     add_problem(list, n->misrouted, "misrouted");
+    add_problem(list, n->stale, "not the newest of their topic");
     add_problem(list, n->damaged, "damaged");
     add_problem(list, n->gaps, "gaps announced");
     add_problem(list, n->failed, "streams not opened");
@@ -108,7 +109,7 @@ static json_t *publishes(const struct bench *b)
     bench_report_set(o, "sent", bench_report_count(b->counts.published));
     bench_report_set(o, "acknowledged", bench_report_count(b->counts.acked));
     bench_report_set(o, "refused", bench_report_count(b->counts.refused));
-    if (b->o->mode == BENCH_REPLAY) {
+    if (bench_reads_history(b->o->mode)) {
         return o; /* they went before the measurement */
     }
     bench_report_set(o, "per_s", ratio((double)acked, measured_s(b)));
@@ -160,6 +161,7 @@ static json_t *slow(const struct bench *b)
         bench_report_set(o, "pss_bytes_early", bench_report_count(s->pss_from));
         bench_report_set(o, "pss_bytes_late", bench_report_count(s->pss_to));
         bench_report_set(o, "pss_bytes_most", bench_report_count(s->pss_most));
+        bench_report_set(o, "pss_growth", ratio((double)s->pss_to, (double)s->pss_from));
     }
     return o;
 }
@@ -168,7 +170,7 @@ static json_t *server(const struct bench *b)
 {
     const struct bench_counts *from = &b->from.counts, *to = &b->to.counts;
     const struct bench_proc *empty = &b->empty.server, *filled = &b->filled.server;
-    bool replays = b->o->mode == BENCH_REPLAY;
+    bool replays = bench_reads_history(b->o->mode);
     double us = (double)(b->to.server.cpu_ns - b->from.server.cpu_ns) / 1e3;
     const struct bench_proc *linked = &b->linked.server;
     bool shared = linked->processes && b->o->connections > b->link_count;
@@ -228,8 +230,8 @@ static json_t *bench_report_document(const struct bench *b)
     }
     if (publishing && o->mode != BENCH_PUBLISH && complete) {
         json_t *d = deliveries(b);
-        bench_report_set(d, o->mode == BENCH_REPLAY ? "replay_ms" : "latency_ms",
-                         times_ms(o->mode == BENCH_REPLAY ? &b->replay : &b->latency));
+        bench_report_set(d, bench_reads_history(o->mode) ? "replay_ms" : "latency_ms",
+                         times_ms(bench_reads_history(o->mode) ? &b->replay : &b->latency));
         bench_report_set(doc, "deliveries", d);
     }
     if (o->mode == BENCH_STORM && complete) {

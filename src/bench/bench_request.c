@@ -1,4 +1,4 @@
-/* Request heads: paths with {topic}, {n} and {connection} filled in. See bench_run.h. */
+/* Request heads: paths with {run}, {topic}, {n} and {connection} filled in. See bench_run.h. */
 #include "bench/bench_run.h"
 
 #include <stdarg.h>
@@ -19,7 +19,12 @@ void bench_note(struct bench *b, const char *fmt, ...)
 static size_t fill_in(const struct bench *b, const char *brace, const struct bench_place *at,
                       char text[32])
 {
-    static const char topic[] = "{topic}", number[] = "{n}", connection[] = "{connection}";
+    static const char run[] = "{run}", topic[] = "{topic}", number[] = "{n}",
+                      connection[] = "{connection}";
+    if (strncmp(brace, run, sizeof run - 1) == 0) {
+        snprintf(text, 32, "%08x", b->run);
+        return sizeof run - 1;
+    }
     if (strncmp(brace, topic, sizeof topic - 1) == 0) {
         snprintf(text, 32, "%08x-%u", b->run, at->topic);
         return sizeof topic - 1;

@@ -20,7 +20,8 @@ struct bench_counts {
     uint64_t damaged;   /* not the size it was sent with, or never sent */
     uint64_t gaps;      /* announced losses */
     uint64_t strange;   /* events nobody in this run sent */
-    uint64_t replayed;  /* subscribers that have all of their history */
+    uint64_t stale;     /* in a snapshot, and not the newest of its topic */
+    uint64_t replayed;  /* subscribers that have all of their history, or snapshot */
     /* publishes */
     uint64_t published, acked, refused;
 };
@@ -99,7 +100,7 @@ struct bench {
     char error[256]; /* the first thing that went wrong */
 };
 
-/* What stands for {topic}, {n} and {connection} in a path. */
+/* What stands for {run}, {topic}, {n} and {connection} in a path. */
 struct bench_place {
     uint32_t topic, connection;
 };

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "bench/bench_link.h"
+#include "bench/bench_newest.h"
 
 #include <stdlib.h>
 
@@ -23,6 +24,9 @@ static struct bench_sub *sub_of(struct bench_conn *c)
 static uint64_t bench_sub_missing(const struct bench_sub *s)
 {
     const struct bench_topic *t = &s->b->topics[s->topic];
+    if (s->newest) {
+        return bench_newest_missing(s);
+    }
     uint64_t n = bench_order_missing(&s->order, t->sent);
     return n > t->forgiven ? n - t->forgiven : 0;
 }
@@ -44,6 +48,10 @@ static void take_event(struct bench_sub *s, const struct bench_sse_event *ev, ui
     struct bench_counts *n = &b->counts;
     const struct bench_mark *m = &ev->mark;
     if (ev->position) {
+        return;
+    }
+    if (s->newest) {
+        bench_newest_take(s, ev, now);
         return;
     }
     if (ev->gap && s->slow) {
@@ -107,7 +115,7 @@ static void answered(struct bench_sub *s, uint64_t now)
     }
     b->opening--;
     b->counts.opened++;
-    b->topics[s->topic].subs += s->slow ? 0 : 1;
+    b->topics[s->topic].subs += s->slow || s->newest ? 0 : 1;
     bench_hist_add(&b->first_byte, now - s->asked_ns);
 }
 
@@ -133,15 +141,17 @@ void bench_sub_over(struct bench_sub *s, const char *why)
             b->storm.retries++;
             s->again_ns = b->progress_ns - b->storm.from_ns + RETRY_NS;
         }
-    } else if (s->answered && s->slow) {
+    } else if (s->answered && s->slow && !s->newest) {
         s->excused = true;
         s->answered = false;
         b->slow.ended++;
     } else if (s->answered) {
         bench_note(b, "a stream ended: %s", why);
         b->counts.cut++;
-        b->topics[s->topic].subs--;
-        b->undelivered -= (int64_t)bench_sub_missing(s);
+        if (!s->newest) {
+            b->topics[s->topic].subs--;
+            b->undelivered -= (int64_t)bench_sub_missing(s);
+        }
     } else {
         bench_note(b, "subscribe: %s", why);
         b->counts.failed++;
@@ -300,6 +310,9 @@ void bench_subs_init(struct bench *b)
         b->subs[i].b = b;
         b->subs[i].topic = (uint32_t)(i % b->o->topics);
         b->subs[i].slow = i < b->o->slow;
+        if (bench_newest_counts(b->o->mode)) {
+            bench_newest_init(&b->subs[i]);
+        }
         b->subs[i].again_ns =
             (uint64_t)((double)i / (double)b->o->connections * b->o->spread * 1e9);
     }
@@ -342,8 +355,8 @@ void bench_subs_pause_slow(struct bench *b, bool on)
 
 uint64_t bench_subs_slow_missing(const struct bench *b)
 {
-    uint64_t n = 0;
-    for (uint64_t i = 0; i < b->o->slow; i++) {
+    uint64_t n = 0, most = b->o->mode == BENCH_CONFLATE ? b->o->connections : b->o->slow;
+    for (uint64_t i = 0; i < most; i++) {
         n += b->subs[i].excused ? 0 : bench_sub_missing(&b->subs[i]);
     }
     return n;
@@ -372,6 +385,7 @@ void bench_subs_clear(struct bench *b)
 {
     for (uint64_t i = 0; b->subs && i < b->o->connections; i++) {
         bench_order_clear(&b->subs[i].order);
+        bench_newest_clear(&b->subs[i]);
         bench_gzip_clear(&b->subs[i].gzip);
         bench_conn_clear(&b->subs[i].conn);
     }

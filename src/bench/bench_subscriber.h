@@ -19,13 +19,15 @@ struct bench_sub {
     bool ended;        /* was opened, or not, and is over */
     bool slow;         /* one of those that stop reading */
     bool excused;      /* slow, and told that something is missing */
-    bool live;         /* back from a storm, with everything */
+    bool live;         /* back from a storm, with everything; or at the end of a snapshot */
     uint64_t again_ns; /* when it tries to come back, in the time of the storm */
     uint64_t asked_ns;
     struct bench_http http;
     struct bench_gzip gzip;
     struct bench_sse sse;
     struct bench_order order;
+    uint64_t *
+        newest; /* owned; see bench_newest.h: of each topic, how many it has seen the end of; NULL: not so */
 };
 
 /* The head of its answer is there. False: it is over. */

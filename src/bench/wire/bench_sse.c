@@ -48,6 +48,7 @@ static bool bench_sse_take_line(struct bench_sse *s, struct slice line, uint64_t
     } else if (take_name(&line, "event", 5)) {
         s->event.gap = slice_is(line, "gap");
         s->event.position = slice_is(line, "position");
+        s->event.live = slice_is(line, "live");
     } else if (take_name(&line, "id", 2)) {
         s->id = 0;
         for (size_t i = 0; i < line.n && line.p[i] >= '0' && line.p[i] <= '9'; i++) {

@@ -18,6 +18,7 @@ struct bench_sse_event {
     bool whole;          /* the mark stands at the start of the data: nobody wrapped it */
     bool gap;            /* event: gap */
     bool position;       /* event: position */
+    bool live;           /* event: live */
     uint64_t data_bytes; /* of the data lines, without line ends */
 };
 
