@@ -1,37 +1,14 @@
 -- Events that an operator takes out for good: out of the store, out of memory, and out of the files.
+local erasures = require "support.erasures"
 local eventually = require "support.eventually"
 local files = require "support.files"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
+local P1, replay = erasures.P1, erasures.replay
+
 local MARK = "secret-of-p1-"
-
--- Publishes n events, every third about p1; returns what everybody else's are.
-local function fill(broker, n)
-  local list, others = {}, {}
-  for i = 1, n do
-    local p1 = i % 3 == 0
-    list[i] = { topic = "crm/c" .. i % 2, data = p1 and MARK .. i or "plain " .. i,
-      attrs = { person = p1 and "p1" or "p2" } }
-    if not p1 then
-      others[#others + 1] = list[i].data
-    end
-  end
-  broker:publish_all(list)
-  return others
-end
-
-local function replay(broker, n)
-  local c = sse.open(broker, { topic = "crm/**", last_event_id = "0" })
-  local data = {}
-  for i, ev in ipairs(c:collect(n, 30)) do
-    assert.not_equal("gap", ev.type)
-    data[i] = ev.data
-  end
-  c:close()
-  return data
-end
 
 local function audit(broker)
   local lines = {}
@@ -54,8 +31,6 @@ local function bytes_of(broker)
   end
   return table.concat(all)
 end
-
-local P1 = { topic = "crm/**", where = "attrs.person == 'p1'" }
 
 for _, workers in ipairs { 1, 2 } do
   describe(("erase, with workers = %d,"):format(workers), function()
@@ -88,7 +63,7 @@ for _, workers in ipairs { 1, 2 } do
 
     it("takes events out of the log in memory, and leaves no gap", function()
       start()
-      local others = fill(broker, 30)
+      local others = erasures.fill(broker, 30, MARK)
       assert.equal(30, #replay_all(30))
       local live = sse.open(broker, { topic = "**" })
       local r = broker:erase(P1)
@@ -116,7 +91,7 @@ for _, workers in ipairs { 1, 2 } do
 
     it("takes events out of the pages that were read", function()
       start { max_events = 16, page_events = 8 }
-      local others = fill(broker, 60)
+      local others = erasures.fill(broker, 60, MARK)
       assert.equal(60, #replay_all(60))
       assert.equal(20, broker:erase(P1).json.erased)
       erased_everywhere(others)
@@ -125,7 +100,7 @@ for _, workers in ipairs { 1, 2 } do
 
     it("leaves no byte of them in the files, and one line in the log", function()
       start()
-      fill(broker, 30)
+      erasures.fill(broker, 30, MARK)
       assert.truthy(bytes_of(broker):find(MARK, 1, true))
       assert.equal(200, broker:erase(P1).status)
       assert.is_nil(bytes_of(broker):find(MARK, 1, true))
@@ -138,7 +113,7 @@ for _, workers in ipairs { 1, 2 } do
 
     it("changes nothing in a dry run", function()
       start()
-      fill(broker, 90)
+      erasures.fill(broker, 90, MARK)
       local r = broker:erase { topic = P1.topic, where = P1.where, dry_run = true }
       assert.equal(200, r.status, r.body)
       assert.same({ 30, 0, true, 20 }, { r.json.matched, r.json.erased, r.json.dry_run, #r.json.events })
@@ -230,7 +205,7 @@ describe("erase", function()
 
   it("overwrites what retention has removed before", function()
     local own = tidegate.start { config = { store = { retain_events = 5 } } }
-    fill(own, 60)
+    erasures.fill(own, 60, MARK)
     eventually("retention has removed", function()
       return own:metric "tidegate_store_retention_removed_total" >= 50
     end, 30)
@@ -244,7 +219,7 @@ end)
 describe("erase", function()
   it("takes out what only store.latest has kept", function()
     local own = tidegate.start { config = { store = { retain_events = 5, latest = { "crm/*" } } } }
-    fill(own, 6)
+    erasures.fill(own, 6, MARK)
     local later = {}
     for i = 1, 40 do
       later[i] = { topic = "noise", data = tostring(i) }
@@ -268,7 +243,7 @@ describe("erase", function()
         subscribe = function(req) return { topics = req.topics, start = "latest" } end,
         publish = function(pub) return pub end }
     ]] }
-    fill(own, 6) -- crm/c0 is about p1, crm/c1 is not
+    erasures.fill(own, 6, MARK) -- crm/c0 is about p1, crm/c1 is not
     local function topics_until_live()
       local c, list = sse.open(own, { topic = "crm/*" }), {}
       local ev = c:next()
@@ -289,7 +264,7 @@ describe("tidegate erase", function()
   for _, workers in ipairs { 1, 2 } do
     it(("counts, erases, and refuses, with workers = %d"):format(workers), function()
       local broker = tidegate.start { config = { workers = workers, admin = "unix:@DIR/admin" } }
-      local others = fill(broker, 30)
+      local others = erasures.fill(broker, 30, MARK)
       local function run(...)
         return tidegate.run(tidegate.binary(), { args = { "erase", ... }, cwd = broker.dir })
       end

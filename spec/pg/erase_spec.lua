@@ -1,31 +1,9 @@
 -- Events that are erased in PostgreSQL: by one of two brokers, which the other one hears of.
+local erasures = require "support.erasures"
 local eventually = require "support.eventually"
 local pg = require "support.pg"
-local sse = require "support.sse"
 
-local P1 = { topic = "crm/**", where = "attrs.person == 'p1'" }
-
-local function fill(broker, n)
-  local list, others = {}, {}
-  for i = 1, n do
-    local p1 = i % 3 == 0
-    list[i] = { topic = "crm/c" .. i % 2, data = (p1 and "p1 " or "plain ") .. i,
-      attrs = { person = p1 and "p1" or "p2" } }
-    others[#others + 1] = not p1 and list[i].data or nil
-  end
-  broker:publish_all(list)
-  return others
-end
-
-local function replay(broker, n)
-  local c = sse.open(broker, { topic = "crm/**", last_event_id = "0" })
-  local data = {}
-  for i, ev in ipairs(c:collect(n, 30)) do
-    data[i] = ev.data
-  end
-  c:close()
-  return data
-end
+local P1, replay = erasures.P1, erasures.replay
 
 describe("erase on PostgreSQL", function()
   local server = pg.shared {}
@@ -52,7 +30,7 @@ describe("erase on PostgreSQL", function()
   for where, log in pairs { ["event log"] = {}, ["pages"] = { max_events = 16, page_events = 8 } } do
     it("takes events out of the " .. where .. " of both brokers", function()
       start { event_log = log }
-      local others = fill(a, 60)
+      local others = erasures.fill(a, 60, "p1 ")
       assert.equal(60, #replay(a, 60))
       assert.equal(60, #replay(b, 60))
       local r = a:erase { topic = P1.topic, where = P1.where, dry_run = true }
@@ -74,7 +52,7 @@ describe("erase on PostgreSQL", function()
 
   it("needs no notification", function()
     start {}
-    local others = fill(a, 30)
+    local others = erasures.fill(a, 30, "p1 ")
     assert.equal(30, #replay(b, 30))
     db:sql [[WITH d AS (DELETE FROM tidegate.events WHERE data LIKE 'p1%' RETURNING seq)
              INSERT INTO tidegate.erased (batch, seq) SELECT tidegate.floor_now(), seq FROM d]]
