@@ -48,6 +48,7 @@ struct broker_options {
     size_t log_events, log_bytes;    /* the in-memory event log */
     size_t page_events, page_bytes, page_cache_bytes; /* pages of history */
     unsigned snapshot_ms;     /* snapshots that begin within that time are one */
+    unsigned pages_at_once;   /* pages as JSON that are being made */
     size_t unread_page_bytes; /* most of pages as JSON that clients have not taken */
     struct publish_limits publish;
     unsigned drain_retry_ms;

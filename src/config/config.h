@@ -104,7 +104,7 @@ struct config {
 
     struct {
         int64_t heartbeat_s, dead_peer_s, retry_ms, refusal_hold_s, turn_bytes, max_lag_events;
-        int64_t position_s;
+        int64_t snapshot_ms, position_s;
         char *on_lag; /* "close" | "skip" */
         char *gap_event, *revoked_event, *end_event, *live_event;
         char *prime; /* "event" | "id" | "data" | "none" */
@@ -193,7 +193,7 @@ struct config {
         int64_t h2_streams;
         int64_t target_bytes, head_bytes, headers, body_bytes;
         int64_t bodies_bytes, bodies_bytes_per_address; /* 0: no bound */
-        int64_t event_bytes, batch_events, unread_page_bytes;
+        int64_t event_bytes, batch_events, pages_at_once, unread_page_bytes;
         int64_t head_timeout_s, body_timeout_s, idle_timeout_s;
         int64_t pipeline;
         int64_t send_buffer_bytes;

@@ -25,10 +25,10 @@
 
 enum {
     LIMIT_DEFAULT = 100,
-    BYTES_MAX = 1 << 20, /* it ends behind the event that makes it longer */
+    BYTES_MAX =
+        1 << 20, /* it ends behind the event that makes it longer; there is always a next one */
     LOOK_EVENTS_MAX =
-        10000, /* looked at for one page, so that it ends where few are for the client */
-    PAGES_AT_ONCE = 64,
+        10000,      /* looked at for one page, so that it ends where few are for the client */
     PACE_MS = 1000, /* a second's worth of events_per_s at once; it leaves as much later */
     PACE_MAX_MS = 60 * 1000,
     TEXT_MAX = 512,
@@ -621,12 +621,12 @@ static void event_page_judged(void *ctx, uint64_t token, const struct verdict *v
         refuse_denied(b->refusals, s, v);
     } else if (v->kind == VERDICT_TRANSIENT) {
         refuse_transient(b->refusals, s, false, REFUSAL_POLICY, "the policy could not decide");
-    } else if (b->event_pages >= PAGES_AT_ONCE || !event_page_has_room(b, 0)) {
+    } else if (b->event_pages >= b->opt.pages_at_once || !event_page_has_room(b, 0)) {
         event_page_give_back(b, v, CLOSE_TRANSIENT);
         b->metrics->event_pages_refused++;
         refuse_transient(b->refusals, s, false, REFUSAL_OVERLOAD,
-                         b->event_pages >= PAGES_AT_ONCE ? "too many pages are being made"
-                                                         : unread_text);
+                         b->event_pages >= b->opt.pages_at_once ? "too many pages are being made"
+                                                                : unread_text);
     } else {
         event_page_allowed(p, v);
         return;
