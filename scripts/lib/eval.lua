@@ -50,7 +50,7 @@ end
 local authenticate = client("topics", "last_event_id")
 local subscribe = client("topics", "last_event_id", "who")
 local publish = client("who", "event")
-local event = fields_of("topic", "type", "data", "attrs", "key")
+local event = fields_of("topic", "type", "data", "attrs", "key", "expires", "ttl")
 local judge = fields_of("event", "name", "params", "sets")
 
 local function object(value, what)
@@ -63,7 +63,8 @@ end
 local function fields(e)
   check(object(e, "event"), event, "event")
   return {
-    topic = e.topic, type = e.type, key = e.key, attrs = e.attrs and json.encode(object(e.attrs, "event.attrs")),
+    topic = e.topic, type = e.type, key = e.key, expires = e.expires, ttl = e.ttl,
+    attrs = e.attrs and json.encode(object(e.attrs, "event.attrs")),
     data = type(e.data) == "string" and e.data or json.encode(e.data == nil and json.null or e.data),
   }
 end

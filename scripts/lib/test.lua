@@ -111,13 +111,15 @@ local function setting_list(settings, level)
   return list
 end
 
-local event_options = { topic = true, type = true, data = true, attrs = true, key = true }
+local event_options = {
+  topic = true, type = true, data = true, attrs = true, key = true, expires = true, ttl = true,
+}
 
 local function event_fields(event, level)
   check_keys(event, event_options, level + 1)
   local data = event.data
   return {
-    topic = event.topic, type = event.type, key = event.key,
+    topic = event.topic, type = event.type, key = event.key, expires = event.expires, ttl = event.ttl,
     data = type(data) == "string" and data or json.encode(data == nil and json.null or data),
     attrs = event.attrs and json.encode(event.attrs),
   }
@@ -373,7 +375,7 @@ local request_options = {
   tls = true, path = true,
 }
 local post_options = {
-  topic = true, type = true, data = true, attrs = true, key = true, raw = true,
+  topic = true, type = true, data = true, attrs = true, key = true, expires = true, ttl = true, raw = true,
   query = true, headers = true, cookies = true, bearer = true, ip = true, tls = true, path = true, form = true,
 }
 
@@ -510,19 +512,21 @@ function Policy:connect(options)
 end
 
 --- A client that publishes, through the policy's `publish` hook. options: topic, type, data (a text, or a value that
---- becomes JSON), attrs, key, and query, headers, cookies, bearer, ip, tls. `raw` in place of data, type, attrs and
---- key: the body as other services send it, to ?topic=TOPIC, or to `path`, a route. `form` (a table like query): the
---- body is a form.
+--- becomes JSON), attrs, key, expires, ttl, and query, headers, cookies, bearer, ip, tls. `raw` in place of the event's
+--- fields but topic: the body as other services send it, to ?topic=TOPIC, or to `path`, a route. `form` (a table like
+--- query): the body is a form.
 --- The answer has: kind, status, headers, reason and retry_after (of a denial), id (integer) of the event when it
 --- was granted, body, and dropped (why) when the policy has dropped it. On a route with answer = "stream" it is a
 --- client as of p:connect, unless the policy wants no stream.
 function Policy:post(options)
   check_keys(options, post_options, 2)
-  if options.raw and (options.data or options.type or options.attrs or options.key) then
-    error("raw: the body is all there is; data, type, attrs and key cannot be given, too", 2)
+  local e = options
+  if e.raw and (e.data or e.type or e.attrs or e.key or e.expires or e.ttl) then
+    error("raw: the body is all there is; data, type, attrs, key, expires and ttl cannot be given, too", 2)
   end
   local envelope = {
     topic = options.topic, type = options.type, data = options.data, attrs = options.attrs, key = options.key,
+    expires = options.expires, ttl = options.ttl,
   }
   local target = options
   if options.raw and not options.path then
@@ -567,7 +571,7 @@ function Policy:batch(options)
 end
 
 --- An event that an application stores itself (in PostgreSQL: an INSERT): no `publish` hook is asked.
---- event: topic, type, data (a text, or a value that becomes JSON), attrs, key.
+--- event: topic, type, data (a text, or a value that becomes JSON), attrs, key, expires, ttl.
 function Policy:publish(event)
   local fields = event_fields(event, 2)
   local ok, err = self.bench:insert(fields)

@@ -53,6 +53,8 @@ function t.policy(file, options) end
 ---@field data any                    a text, or a value that becomes JSON
 ---@field attrs table<string,tg.Scalar>?
 ---@field key string?
+---@field expires (number|string)?    a time from which on it is not delivered: Unix seconds, or ISO 8601
+---@field ttl number?                 the same, in seconds from now
 
 ---@class tg.test.Request
 ---@field query table<string,tg.Scalar|tg.Scalar[]>?
@@ -73,7 +75,9 @@ function t.policy(file, options) end
 ---@field data any
 ---@field attrs table<string,tg.Scalar>?
 ---@field key string?
----@field raw string?                 in place of data, type, attrs and key: the body as other services send it
+---@field expires (number|string)?    as of an event
+---@field ttl number?
+---@field raw string?                 in place of these: the body as other services send it
 ---@field path string?                of a route
 ---@field form table<string,tg.Scalar|tg.Scalar[]>?  the body is a form
 

@@ -104,7 +104,7 @@
 ---@class tg.Subscription
 ---@field topics string[]             1 to 100 names or patterns: 'a/b', 'a/*/c', 'a/**'
 ---@field filter string?              a name in Policy.filters, or 'none': every event of the topics. Required where the policy has filters
----@field format string?              a name in Policy.formats, 'raw' (the data as published) or 'json' (an object {id, topic, type, time, data, attrs}) or 'cloudevents' (a CloudEvent). Required where the policy has formats; else 'raw'
+---@field format string?              a name in Policy.formats, 'raw' (the data as published) or 'json' (an object {id, topic, type, time, expires, data, attrs}; expires where it has one) or 'cloudevents' (a CloudEvent). Required where the policy has formats; else 'raw'
 ---@field params table<string,tg.Scalar|tg.Scalar[]>?  all that filters and formats see of the client: at most 32 keys, 1024 bytes of JSON
 ---@field replay tg.Replay|boolean|nil  how much history; false: starts with new events, whatever the client requests
 ---@field start ("latest"|"now"|"earliest"|string)?  where a client without a position begins; "now" if not given, or the id of an event. "latest": with the newest event of each of its topics that `store.latest` names, then event `live`, then what comes. Where retention took what such a client comes back for, it gets the newest events behind its position and `gap` with reason "compacted"
@@ -119,7 +119,7 @@
 ---@field first tg.First[]?            frames to this stream alone, without an id and before history: at most `policy.first_bytes` (64 KiB). Not sent again when `subscribe` runs again
 ---@field mark string?               1 to 64 letters, digits, "-", "_", ".": the stream's ids are told as "58743294180011~MARK", and who comes back with one has it as `req.mark`
 ---@field fields table<string,string>? fields that the head of the answer has besides, at most 8; pages of http.cors_origins see them. Not sent again when `subscribe` runs again
----@field envelope boolean?           true: the data is a JSON object {id, topic, type, time, data} with what the format made in it; with 'raw' that is the format 'json', which has attrs, too
+---@field envelope boolean?           true: the data is a JSON object {id, topic, type, time, expires, data} with what the format made in it; with 'raw' that is the format 'json', which has attrs, too
 ---@field ends string?                a name in Policy.filters: a stream that was given an event of it ends (`true` for the last event of an answer, a job, a download). Answer the client that comes back with tg.deny(204, ...)
 ---@field expires integer?            Unix seconds, in the future: `subscribe` runs again then, without credentials, and what it answers goes on from there: the same, other topics, or a denial (`revoked`)
 
@@ -129,6 +129,7 @@
 ---@field type string                 'message' where the publisher gave none
 ---@field key string?                 idempotency key
 ---@field time number                 Unix seconds of the publish
+---@field expires number?             Unix seconds from which on it is not delivered; nil: never
 ---@field attrs table<string,tg.Scalar>  from the publisher; empty if there are none
 ---@field data any                    decoded from JSON on first access; the text where it is not JSON. Raises where it is JSON that cannot be read safely (duplicate keys, numbers out of range, too deep, over 4 MiB). json.decode(ev.raw) gives a copy to change
 ---@field raw string                  the data as published
@@ -155,6 +156,8 @@
 ---@field data any                    what `raw` says, as tg.Event has it: decoded when it is read, and read-only. To change data: pub.raw = json.encode(...). Do not return it
 ---@field attrs table<string,tg.Scalar>?
 ---@field key string?                 idempotency key; further events made of one get '#2', '#3' ... appended (long ones are cut for it)
+---@field expires (number|string)?    Unix seconds from which on it is not delivered, at most ten years ahead; nil: never. May be set to "2026-11-30T12:00:00Z", too
+---@field ttl number?                 the same in seconds from now. Of the two, the one that was set last counts; a table of your own has one of them
 ---@field source string?              "http"
 
 ---@class tg.Setup
@@ -168,7 +171,7 @@
 
 -- One condition over the event and params, compiled when the policy is loaded; Lua does not run for it.
 --   [[ starts_with(attrs.cell, $cell) and attrs.severity >= $min ]]
--- Values: strings, numbers, true, false, $name (params.name), id, topic, type, time, key, attrs.x,
+-- Values: strings, numbers, true, false, $name (params.name), id, topic, type, time, expires, key, attrs.x,
 -- data.a.b, data.list[1], topic_seg(n), tonumber(x), distance_km(lat1, lon1, lat2, lon2). Conditions:
 -- == ~= < <= > >=, and, or, not, parentheses, has(x), one_of(x, ...), starts_with(s, p), ends_with(s, p),
 -- contains(list, x), cidr(ip, network), in_set(x, "name of Policy.sets"), fits_template(s, "/books/{id}"),

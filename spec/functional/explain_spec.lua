@@ -115,6 +115,35 @@ describe("explain", function()
     assert.equal(("short: %d bytes in the stream"):format(bytes), step(doc, "format").text)
   end)
 
+  it("tells that an event has expired, and when", function()
+    local function of(fields)
+      local topic = topic_name()
+      open(broker(), { topic = topic })
+      fields.topic, fields.data = topic, "x"
+      local id = broker():publish_all({ fields })[1].id
+      local fence = broker():publish(topic, "fence")
+      eventually("the stream has passed both", function()
+        return ask(broker(), connections.of(broker(), topic), fence).place == "passed"
+      end)
+      local doc = ask(broker(), connections.of(broker(), topic), id)
+      return doc, step(doc, "expiry")
+    end
+    local doc, expiry = of { expires = "2020-01-02T03:04:05Z" }
+    assert.same({ "not-delivered", "event-expired", nil, "passed" }, verdict(doc))
+    assert.same({ false, "it expired at 2020-01-02T03:04:05Z, before the stream could be given it" },
+      { expiry.ok, expiry.text })
+    assert.equal("2020-01-02T03:04:05Z", doc.event.expires)
+    doc, expiry = of { ttl = 3600 }
+    assert.same({ "delivered", nil, nil, "passed" }, verdict(doc))
+    assert.matches("^it expires at 20%d%d%-", expiry.text)
+    doc, expiry = of {}
+    assert.same({ "delivered", nil }, { doc.outcome, expiry })
+    local path = ("/connections/%s/explain"):format(doc.connection.id)
+    local r = http.post(broker().admin, path, ('{"topic":"%s","data":"x","expires":1500000000}'):format(doc.event.topic),
+      { ["Content-Type"] = "application/json" })
+    assert.same({ 200, "would-not-deliver", "event-expired" }, { r.status, r.json.outcome, r.json.reason })
+  end)
+
   it("tells that no topic matches", function()
     local topics = {}
     for i = 1, 7 do

@@ -51,6 +51,26 @@ describe("tidegate publish", function()
     return list
   end
 
+  it("says when the event expires", function()
+    local far = os.time() + 86400
+    assert.equal(0, (run(nil, "expires/a", "x", "--ttl", "600.5")))
+    assert.equal(0, (run(nil, "expires/a", "x", "--expires", os.date("!%Y-%m-%dT%H:%M:%SZ", far))))
+    assert.equal(0, (run('{"topic":"expires/a","data":"x","ttl":60}\n', "--ndjson")))
+    local list = stored("expires/a", 3)
+    assert.is_true(math.abs(list[1].expires - list[1].time - 600.5) < 0.002)
+    assert.equal(far, list[2].expires)
+    assert.is_true(math.abs(list[3].expires - list[3].time - 60) < 0.002)
+    local code, out, err = run(nil, "expires/a", "x", "--ttl", "soon")
+    assert.same({ 65, "" }, { code, out })
+    assert.matches('ttl: is "soon"; seconds were expected: more than 0, at most 315619200', err, 1, true)
+    code, out, err = run(nil, "expires/a", "x", "--ttl", "1", "--expires", "2030-01-01")
+    assert.same({ 65, "" }, { code, out })
+    assert.matches("expires, ttl: are both there; give one of them", err, 1, true)
+    code, out, err = run("{}\n", "--ndjson", "--ttl", "1")
+    assert.same({ 64, "" }, { code, out })
+    assert.matches("each line says its topic, type, key, attributes, and when it expires", err, 1, true)
+  end)
+
   it("publishes its argument, or standard input, byte for byte, and prints the id", function()
     local code, id, err = run(nil, "plain/a", "h\u{e9}llo", "--type", "t", "--attr", "n=1 & 2", "--attr", "m=x=y")
     assert.same({ 0, "" }, { code, err })

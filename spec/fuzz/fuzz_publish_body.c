@@ -60,6 +60,7 @@ static void check_event(const struct event *ev)
         .data = event_data(ev),
         .key = event_key(ev),
         .attrs = event_attrs(ev),
+        .expires_ms = ev->expires_ms,
     };
     require(!event_check(&f, limits.event_bytes) && ev->id == 0 && ev->time_ms == 77);
     if (f.attrs.p) { /* canonical: making it again changes nothing */

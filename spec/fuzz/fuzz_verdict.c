@@ -142,8 +142,13 @@ static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
     require((v->kind == VERDICT_ALLOW) == (events->n > 0));
     for (size_t i = 0; i < events->n; i++) {
         const struct event *ev = events->v[i];
-        struct event_fields f = {event_topic(ev), event_type(ev),  event_data(ev),
-                                 event_key(ev),   event_attrs(ev), ev->time_ms};
+        struct event_fields f = {.topic = event_topic(ev),
+                                 .type = event_type(ev),
+                                 .data = event_data(ev),
+                                 .key = event_key(ev),
+                                 .attrs = event_attrs(ev),
+                                 .time_ms = ev->time_ms,
+                                 .expires_ms = ev->expires_ms};
         require(made[0].first == 0 && !event_check(&f, 4096));
     }
 }

@@ -34,6 +34,7 @@ static struct event_fields check_fields(lua_State *L, int arg)
         .data = field_slice(L, arg, "data"),
         .key = field_slice(L, arg, "key"),
         .attrs = field_slice(L, arg, "attrs"),
+        .expires_ms = field_integer(L, arg, "expires_ms"),
     };
 }
 

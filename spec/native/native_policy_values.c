@@ -34,6 +34,7 @@ int native_push_event(lua_State *L, int arg)
         .key = native_field_slice(L, arg, "key"),
         .attrs = native_field_slice(L, arg, "attrs"),
         .time_ms = native_field_integer(L, arg, "time_ms", 0),
+        .expires_ms = native_field_integer(L, arg, "expires_ms", 0),
     };
     lua_Integer id = native_field_integer(L, arg, "id", 0);
     struct event **box = lua_newuserdatauv(L, sizeof(struct event *), 0);
@@ -75,6 +76,9 @@ void native_push_fields(lua_State *L, const struct event *ev)
     set_slice(L, "key", event_key(ev));
     set_slice(L, "attrs", event_attrs(ev));
     set_integer(L, "time_ms", ev->time_ms);
+    if (ev->expires_ms) {
+        set_integer(L, "expires_ms", ev->expires_ms);
+    }
 }
 
 /* Element `i` (1 or 2) of the pair on top of the stack. */

@@ -63,7 +63,8 @@ static int l_parse(lua_State *L)
     rq.path = native_field_slice(L, 1, "path");
     const struct publish_terms terms = {
         .query = &q, .route = route.path ? &route : NULL, .limits = &limits};
-    int status = publish_body_parse(&rq, &terms, 1234, &out, &is_batch, &e);
+    int status = publish_body_parse(&rq, &terms, native_field_integer(L, 1, "now", 1234), &out,
+                                    &is_batch, &e);
     if (status) {
         lua_pushnil(L);
         lua_pushinteger(L, status);

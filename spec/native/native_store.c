@@ -66,6 +66,7 @@ static struct event *to_event(lua_State *L, int at)
                              .key = field(L, at, "key"),
                              .attrs = field(L, at, "attrs")};
     f.time_ms = integer_field(L, at, "time", now.tv_sec * 1000 + now.tv_usec / 1000);
+    f.expires_ms = integer_field(L, at, "expires", 0);
     struct event *ev = event_new(&f);
     REQUIRE(ev != NULL);
     return ev;
@@ -90,6 +91,9 @@ static void push_event(lua_State *L, const struct event *ev)
     lua_createtable(L, 0, 7);
     set_integer(L, "id", ev->id);
     set_integer(L, "time", (uint64_t)ev->time_ms);
+    if (ev->expires_ms) {
+        set_integer(L, "expires", (uint64_t)ev->expires_ms);
+    }
     set_integer(L, "cost", event_cost(ev));
     set_slice(L, "topic", event_topic(ev));
     set_slice(L, "type", event_type(ev));

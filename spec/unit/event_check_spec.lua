@@ -34,6 +34,8 @@ describe("event check", function()
       { { type = "a\n" }, "type: holds CR, LF or NUL; it is sent on one line" },
       { { type = "\0" }, "type: holds CR, LF or NUL; it is sent on one line" },
       { { type = "\xc3" }, "type: is not valid UTF-8" },
+      { { expires_ms = 1700000000 }, "expires: expected a time between 2001 and 2286" },
+      { { expires_ms = -1 }, "expires: expected a time between 2001 and 2286" },
       { { key = "" }, "key: is empty; leave it out, or give each event its own" },
       { { key = ("k"):rep(256) }, "key: is longer than 255 bytes" },
       { { key = "a\rb" }, "key: holds CR, LF or NUL" },

@@ -237,7 +237,7 @@ describe("filter text", function()
         ["startswith(attrs.cell, $c)"] = "1:1: unknown function 'startswith' (did you mean 'starts_with'?)",
         ["attr.cell == $c"] = "1:1: unknown name 'attr' (did you mean 'attrs'?)",
         ["ts > 5"] =
-          "1:1: unknown name 'ts' (there are id, topic, type, time, key, attrs.x, data.x and $x of params)",
+          "1:1: unknown name 'ts' (there are id, topic, type, time, expires, key, attrs.x, data.x and $x of params)",
         ["has(attrs.x) and\n  attrs.y = 3"] = "2:11: '=': equal is ==",
         ["not attrs.x == 3"] = "1:13: `not` binds tighter than a comparison: write not (a == b)",
         ["1 < attrs.x < 3"] = "1:13: comparisons do not chain: write a < b and b < c",

@@ -57,7 +57,7 @@ describe("events in policies", function()
   it("raise on an unknown field", function()
     assert.equal("code:1: event has no field 'dta' (did you mean 'data'?)", eval "ev.dta")
     assert.equal("code:1: event has no field of type number", eval "ev[1]")
-    assert.equal("code:1: event has no field 'json' (there are: id, topic, type, key, time, attrs, data, raw)",
+    assert.equal("code:1: event has no field 'json' (there are: id, topic, type, key, time, attrs, data, raw, expires)",
       eval "ev.json")
     assert.matches("event has no field 'peer' (", eval "ev.peer", 1, true) -- nothing of the connection
   end)

@@ -82,7 +82,8 @@ describe("policy, on events", function()
 
     for code, message in pairs {
       ["local _ = pub.dta"] = "p.lua:4: pub has no field 'dta' (did you mean 'data'?)",
-      ["local _ = pub.json"] = "pub has no field 'json' (there are: topic, type, raw, attrs, key, source, data)",
+      ["local _ = pub.json"] =
+        "pub has no field 'json' (there are: topic, type, raw, attrs, key, source, expires, ttl, data)",
       ["local _ = pub[1]"] = "pub has no field of type number",
       ["pub.tpye = 'x'"] = "p.lua:4: pub has no field 'tpye' (did you mean 'type'?)",
       ["pub[1] = pub"] = "pub has no field of type number",
@@ -105,6 +106,39 @@ describe("policy, on events", function()
       assert.same({ { topic = "a/b", type = "message", data = '{"n":1}', time_ms = 5 } }, out)
       out = select(2, publish("pub.attrs = {} return pub", ONE))
       assert.is_nil(out[1].attrs)
+    end)
+
+    it("may say when it expires, by a time or in seconds, whichever it sets last", function()
+      local AT, TTL = 1700000060000, { { topic = "a", data = "", time_ms = 1700000000000, expires_ms = 1700000060000 } }
+      local NONE = { { topic = "a", data = "", time_ms = 1700000000000 } }
+      for _, case in ipairs {
+        { "return pub", TTL, AT }, { "return pub", NONE }, { "pub.ttl = 5 return pub", NONE, 1700000005000 },
+        { "pub.ttl = math.min(pub.ttl or 60, 30) return pub", NONE, 1700000030000 },
+        { "pub.ttl = 5 return pub", TTL, 1700000005000 }, { "pub.ttl = nil return pub", TTL },
+        { "pub.expires = nil return pub", TTL }, { "pub.expires = pub.expires - 30.5 return pub", TTL, 1700000029500 },
+        { "pub.ttl = 5 pub.expires = 1700000007 return pub", TTL, 1700000007000 },
+        { "pub.expires = 1700000007 pub.ttl = 5 pub.ttl = 6 return pub", TTL, 1700000006000 },
+        { "pub.expires = '2023-11-14T22:13:30Z' return pub", NONE, 1700000010000 },
+        { "return { topic = 'b', raw = '', expires = pub.expires }", TTL, AT },
+        { "return { topic = 'b', raw = '' }", TTL },
+        { "assert(pub.ttl == nil and pub.expires == nil) return pub", NONE },
+      } do
+        local v, out = publish(case[1], case[2])
+        assert.equal("allow", v.kind, case[1])
+        assert.equal(case[3], out[1].expires_ms, case[1])
+      end
+      for code, message in pairs {
+        ["return { topic = 'b', raw = '', expires = 1700000007, ttl = 5 }"] =
+          "publication.expires and publication.ttl are both set; set one of them",
+        ["pub.ttl = 0 return pub"] = 'publication.ttl: is "0"; seconds were expected: more than 0',
+        ["pub.ttl = '5' return pub"] = "publication.ttl: expected seconds, a number, got string",
+        ["pub.expires = 60 return pub"] = 'publication.expires: is "60"; a Unix time in seconds was expected',
+        ["pub.expires = true return pub"] = "publication.expires: expected Unix seconds, a number, or a text as",
+      } do
+        local v, _, _, log = publish(code, TTL)
+        assert.equal("transient", v.kind)
+        assert.matches(message, first(log).error, 1, true)
+      end
     end)
 
     it("may make several events of one, with keys that differ", function()
@@ -343,6 +377,10 @@ describe("policy, on events", function()
       assert.same({ "deliver", '{"n":1,"big":9007199254740993}', "" }, { p:format(raw, ev) })
       assert.same({ "deliver", '{"id":"9","topic":"a","type":"order","time":1700000000.005,' ..
         '"data":{"n":1,"big":9007199254740993},"attrs":{"x":"y"}}', "" }, { p:format(json, ev) })
+      local _, expires = p:format(json,
+        policies.event { topic = "a", data = "1", id = 1, time_ms = 0, expires_ms = 1700000000250 })
+      assert.equal('{"id":"1","topic":"a","type":"message","time":0.000,"expires":1700000000.250,"data":1,"attrs":{}}',
+        expires)
       local function data(text)
         local _, out = p:format(json, policies.event { topic = "a", data = text, id = 1 })
         return (out:match('"data":(.*),"attrs":{}}$'))

@@ -178,9 +178,71 @@ describe("a batch", function()
   end)
 end)
 
+-- 2023-11-14T22:13:20Z
+local NOW = 1700000000000
+
+describe("when an event expires", function()
+  local function of(fields)
+    local events, _, text = json('{"topic":"t","data":"",' .. fields .. "}", { now = NOW })
+    return events and events[1].expires_ms, text
+  end
+  local function of_query(query)
+    local events, _, text = parse { query = "topic=t&" .. query, now = NOW }
+    return events and events[1].expires_ms, text
+  end
+
+  it("is a time, or so many seconds from now on", function()
+    for fields, ms in pairs {
+      ['"ttl":1'] = NOW + 1000, ['"ttl":0.0001'] = NOW + 1, ['"ttl":1e2'] = NOW + 100000,
+      ['"ttl":315619200'] = NOW + 315619200000,
+      ['"expires":1700000060'] = NOW + 60000, ['"expires":1700000060.25'] = NOW + 60250,
+      ['"expires":1.70000006e9'] = NOW + 60000,
+      ['"expires":1700000060250'] = NOW + 60250, ['"expires":"1700000060"'] = NOW + 60000,
+      ['"expires":"2023-11-14T22:14:20Z"'] = NOW + 60000, ['"expires":"2023-11-14T23:14:20.5+01:00"'] = NOW + 60500,
+      ['"expires":"2023-11-15"'] = NOW + 6400000, ['"expires":1600000000'] = 1600000000000, -- has passed
+    } do
+      assert.equal(ms, (of(fields)), fields)
+    end
+    for query, ms in pairs {
+      ["ttl=1.5"] = NOW + 1500, ["expires=1700000060.5"] = NOW + 60500, ["expires=2023-11-14T22:14:20Z"] = NOW + 60000,
+    } do
+      assert.equal(ms, (of_query(query)), query)
+    end
+    assert.equal(NOW + 5000, ndjson('{"topic":"t","data":"","ttl":5}', { now = NOW })[1].expires_ms)
+    assert.is_nil((of('"type":"x"')))
+  end)
+
+  it("is refused where it is none, or more than ten years ahead", function()
+    local time = "; a Unix time in seconds was expected, or 2026-11-30T12:00:00Z; ttl is for seconds from now"
+    local seconds = "; seconds were expected: more than 0, at most 315619200 (ten years)"
+    local texts = "expires: expected a Unix time in seconds, or a text as \"2026-11-30T12:00:00Z\", got "
+    for fields, text in pairs {
+      ['"ttl":0'] = 'ttl: is "0"' .. seconds, ['"ttl":-5'] = 'ttl: is "-5"' .. seconds,
+      ['"ttl":315619201'] = 'ttl: is "315619201"' .. seconds, ['"ttl":1e400'] = 'ttl: is "1e400"' .. seconds,
+      ['"ttl":"60"'] = "ttl: expected a number of seconds, got a string",
+      ['"ttl":null'] = "ttl: expected a number of seconds, got null",
+      ['"expires":60'] = 'expires: is "60"' .. time, ['"expires":-1700000060'] = 'expires: is "-1700000060"' .. time,
+      ['"expires":"-15m"'] = 'expires: is "-15m"' .. time, ['"expires":"tomorrow"'] = 'expires: is "tomorrow"' .. time,
+      ['"expires":""'] = 'expires: is ""' .. time, ['"expires":"2023-02-30"'] = 'expires: is "2023-02-30"' .. time,
+      ['"expires":"\\u00e9\\n"'] = 'expires: is "???"' .. time,
+      ['"expires":1e30'] = 'expires: is "1e+30"' .. time,
+      ['"expires":2100000000'] = 'expires: is "2100000000"; at most ten years from now were expected',
+      ['"expires":"2034-01-01"'] = 'expires: is "2034-01-01"; at most ten years from now were expected',
+      ['"expires":true'] = texts .. "a boolean", ['"expires":null'] = texts .. "null",
+      ['"expires":"1999-01-01"'] = "expires: expected a time between 2001 and 2286",
+      ['"expires":1700000060,"ttl":60'] = "expires, ttl: are both there; give one of them",
+    } do
+      assert.equal(text, (select(2, of(fields))), fields)
+    end
+    assert.equal('ttl: is "1h"' .. seconds, (select(2, of_query "ttl=1h")))
+    assert.equal("expires, ttl: are both there; give one of them", (select(2, of_query "ttl=1&expires=1700000060")))
+    assert.equal("ttl: is in the query more than once", (select(2, of_query "ttl=1&ttl=2")))
+  end)
+end)
+
 -- Every way to be refused: { what is sent, status, the whole text }
 describe("a refusal says which envelope, which field, what was expected:", function()
-  local unknown = "; an envelope has topic, data, type, key, attrs"
+  local unknown = "; an envelope has topic, data, type, key, attrs, expires, ttl"
   local content = "; expected application/json or application/x-ndjson, or ?topic=NAME in the query where the body is "
     .. "the data itself"
   local no_binary = "; encode binary data, for instance as Base64"

@@ -117,6 +117,10 @@ static enum render_result conflation_ask(struct conflater *all, const struct aud
     const struct render_order order = {
         .mode = RENDER_DELIVERY, .binding = &a->binding, .event = ev, .judged = judged};
     *ends = false;
+    if (render_is_expired(all->renderer, ev)) { /* it takes no one's place */
+        all->renderer->metrics->expired++;
+        return RENDER_EXPIRED;
+    }
     if (a->binding.format < 0 && a->binding.ends < 0) { /* built in: it leaves nothing out */
         return judged || render_wants(all->renderer, &order) ? RENDER_EVENT : RENDER_FILTERED;
     }
@@ -131,7 +135,8 @@ static bool conflater_run_passes(struct conflater *all, const struct audience *a
     *ends = false;
     if (!(all->known[i] & RUN_ASKED)) {
         enum render_result result = conflation_ask(all, a, all->run[i], judged, ends);
-        bool out = result == RENDER_FILTERED || result == RENDER_LEFT_OUT;
+        bool out =
+            result == RENDER_EXPIRED || result == RENDER_FILTERED || result == RENDER_LEFT_OUT;
         all->known[i] |= RUN_ASKED | (out ? RUN_LEFT_OUT : 0);
         all->known[i] |= result == RENDER_EVENT ? RUN_PASSES : 0;
     }

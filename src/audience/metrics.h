@@ -10,6 +10,8 @@
       "Different subscriptions among the open streams; close to tidegate_subscribers means that "  \
       "policy work is not shared.")                                                                \
     X(frames, counter, "tidegate_frames_made_total", "Event frames rendered.")                     \
+    X(expired, counter, "tidegate_events_expired_total",                                           \
+      "Events left out because they had expired, once for each audience or page they were for.")   \
     X(filter_calls, counter, "tidegate_policy_filter_calls_total", "Filter evaluations.")          \
     X(filter_probes, counter, "tidegate_policy_filter_index_probes_total",                         \
       "Attributes looked up among the values that filter texts want, instead of asking each.")     \

@@ -196,6 +196,12 @@ static enum render_result render_tell_topic(struct renderer *r, const struct eve
 
 enum render_result render(struct renderer *r, const struct render_order *o, struct rendering *out)
 {
+    if (!o->expired_too && render_is_expired(r, o->event)) {
+        if (r->metrics) {
+            r->metrics->expired++;
+        }
+        return RENDER_EXPIRED;
+    }
     if (!o->judged && !render_wants(r, o)) {
         return RENDER_FILTERED;
     }

@@ -9,6 +9,7 @@
 #include "base/strbuf.h"
 #include "event/event.h"
 #include "event/sse_frame.h"
+#include "net/loop.h"
 #include "policy/policy.h"
 
 enum render_mode {
@@ -25,7 +26,8 @@ struct renderer {
     struct strbuf data, event;        /* scratch of formats */
     struct strbuf envelope, comment;  /* scratch */
     enum sse_topic topic;
-    struct slice source;         /* borrowed: of CloudEvents that the format makes */
+    struct slice source; /* borrowed: of CloudEvents that the format makes */
+    struct loop *loop;   /* borrowed: its clock says which events have expired; NULL: none has */
     size_t format_max, json_max; /* bounds of `data`: the policy's, "json" */
 };
 
@@ -33,12 +35,14 @@ struct render_order {
     enum render_mode mode;
     const struct policy_binding *binding; /* to the renderer's policy */
     struct event *event;
-    bool judged;                                   /* it has passed the filter */
+    bool judged;      /* it has passed the filter */
+    bool expired_too; /* whether it would be delivered is not the question */
     struct policy_account *filter, *format, *ends; /* of RENDER_EXPLAIN; else NULL */
 };
 
 enum render_result {
     RENDER_EVENT,    /* the frame of the event */
+    RENDER_EXPIRED,  /* none: its time has passed; nobody is asked */
     RENDER_FILTERED, /* none: the filter said no, or failed */
     RENDER_LEFT_OUT, /* none: the format said so */
     RENDER_FAILED, /* the format failed: a comment says so, never the raw data, which may hold what
@@ -63,6 +67,12 @@ void renderer_init(struct renderer *r, struct policy *policy, struct audience_me
 void renderer_clear(struct renderer *r);
 /* Another policy is asked from now on. */
 void renderer_set_policy(struct renderer *r, struct policy *policy);
+
+/* Has its time passed? Then it is not delivered any more: not live, not in replay, in no page and no snapshot. */
+static inline bool render_is_expired(const struct renderer *r, const struct event *ev)
+{
+    return ev->expires_ms && r->loop && ev->expires_ms <= loop_unix_ms(r->loop);
+}
 
 /* The filter alone, for events that are filtered on arrival. */
 bool render_wants(struct renderer *r, const struct render_order *o);

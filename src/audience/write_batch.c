@@ -150,6 +150,7 @@ void write_batch_add(struct write_batch *g, struct event *ev, bool judged)
     case RENDER_NO_MEMORY:
         g->failed = true;
         break;
+    case RENDER_EXPIRED:
     case RENDER_FILTERED:
     case RENDER_LEFT_OUT:
         break;

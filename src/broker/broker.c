@@ -66,6 +66,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->renderer = xmalloc(sizeof *b->renderer);
     renderer_init(b->renderer, NULL, &metrics->audience, opt->publish.event_bytes);
     b->renderer->topic = opt->topic;
+    b->renderer->loop = loop;
     b->renderer->source = slice_str(opt->cloudevents_source);
     b->audiences = audience_set_new(loop, b->renderer);
     b->tags = tag_index_new();

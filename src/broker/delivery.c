@@ -583,7 +583,8 @@ void delivery_erase(struct broker *b, const uint64_t *ids, size_t n)
 bool delivery_ended(const struct subscriber *sub, struct event *ev)
 {
     const struct audience *a = sub->audience;
-    const struct render_order order = {.mode = RENDER_DRY_RUN, .binding = &a->binding, .event = ev};
+    const struct render_order order = {
+        .mode = RENDER_DRY_RUN, .binding = &a->binding, .event = ev, .expired_too = true};
     struct rendering what;
     return !a->unbound && a->binding.ends >= 0 && audience_wants(a, event_topic(ev)) &&
            render(sub->b->renderer, &order, &what) == RENDER_EVENT && what.ends;

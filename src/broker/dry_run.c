@@ -171,7 +171,8 @@ static bool dry_run_fails(struct renderer *r, const struct policy_binding *bindi
                           struct event *ev)
 {
     struct rendering what;
-    const struct render_order order = {.mode = RENDER_DRY_RUN, .binding = binding, .event = ev};
+    const struct render_order order = {
+        .mode = RENDER_DRY_RUN, .binding = binding, .event = ev, .expired_too = true};
     uint64_t before = dry_run_errors_of(r->policy);
     (void)render(r, &order, &what); /* errors are counted by the policy */
     return dry_run_errors_of(r->policy) > before;

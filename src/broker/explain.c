@@ -51,10 +51,12 @@ static enum explain_reason explain_ask_policy(struct broker *b, const struct aud
     const struct render_order order = {.mode = RENDER_EXPLAIN,
                                        .binding = &a->binding,
                                        .event = ev,
+                                       .expired_too = true,
                                        .filter = &x->filter,
                                        .format = &x->format,
                                        .ends = &x->ends};
     switch (render(b->renderer, &order, &what)) {
+    case RENDER_EXPIRED: /* that is not asked here */
     case RENDER_FILTERED:
         return x->filter.failed ? EXPLAIN_FILTER_ERROR : EXPLAIN_FILTERED;
     case RENDER_LEFT_OUT:
@@ -125,6 +127,26 @@ static void explain_removed(struct explanation *x)
     x->outcome = EXPLAIN_NOT_DELIVERED;
 }
 
+/* Its time has passed: before the stream could be given it? When the stream came to it is not known; it had the chance
+ * where it was open in time. */
+static bool explain_expired(const struct subscriber *sub, const struct event *ev,
+                            const struct explanation *x)
+{
+    int64_t opened_ms = loop_unix_ms(sub->b->loop) - (int64_t)(x->connection.seconds * 1000);
+    switch (x->place) {
+    case EXPLAIN_NOT_STORED:
+    case EXPLAIN_AHEAD:
+        return true;
+    case EXPLAIN_PASSED:
+    case EXPLAIN_PASSED_BEFORE:
+        return ev->expires_ms <= ev->time_ms || ev->expires_ms <= opened_ms;
+    case EXPLAIN_BEFORE_START:
+    case EXPLAIN_SKIPPED:
+        break;
+    }
+    return false;
+}
+
 static void explain_event(const struct subscriber *sub, const struct explain *e,
                           struct explanation *x)
 {
@@ -137,10 +159,13 @@ static void explain_event(const struct subscriber *sub, const struct explain *e,
     explain_locate(sub, e->newest, x);
     if (e->q.given) {
         enum explain_reason by_rules = explain_rules(sub, e->q.given, x);
+        x->past = render_is_expired(sub->b->renderer, e->q.given);
+        x->expired = x->past && explain_expired(sub, e->q.given, x);
         if (by_rules == EXPLAIN_NONE && x->event_id && !x->ends_stream) {
             explain_replace(sub, x);
         }
-        explain_conclude(by_rules, x);
+        explain_conclude(by_rules == EXPLAIN_NONE && x->expired ? EXPLAIN_EVENT_EXPIRED : by_rules,
+                         x);
     } else {
         explain_removed(x);
     }

@@ -37,6 +37,7 @@ enum explain_reason {
     EXPLAIN_EXPIRED,        /* older than retention, or the policy's max_age, lets it have */
     EXPLAIN_LAG_SKIPPED,    /* too far behind, and moved to the head */
     EXPLAIN_SUPERSEDED, /* a newer one of its topic was sent instead: of a snapshot, or of an interval (limits.every_s) */
+    EXPLAIN_EVENT_EXPIRED, /* its own time had passed */
 };
 
 /* Where the event is, seen from the stream. */
@@ -74,6 +75,8 @@ struct explanation {
     enum explain_place place;
     enum explain_outcome outcome;
     enum explain_reason reason;
+    bool past;      /* the event has expired, */
+    bool expired;   /* and before the stream could be given it */
     char text[512]; /* about the place, or the failure: a sentence */
 };
 

@@ -96,7 +96,8 @@ static void reach_apply(struct broker *b, const struct policy_effect *x, uint64_
 void reach_observe(struct broker *b, struct event *ev, struct reach_batch *batch)
 {
     const struct policy_reach *reach = b->policy->reach;
-    if (!reach || !reach->observes(b->policy, event_topic(ev))) {
+    if (!reach || render_is_expired(b->renderer, ev) ||
+        !reach->observes(b->policy, event_topic(ev))) {
         return;
     }
     struct policy_effects effects;

@@ -31,6 +31,7 @@ struct event *event_new(const struct event_fields *f)
         .refs = 1,
         .data_len = (uint32_t)f->data.n,
         .time_ms = f->time_ms,
+        .expires_ms = f->expires_ms,
         .attrs_len = (uint16_t)f->attrs.n,
         .topic_len = (uint8_t)f->topic.n,
         .type_len = (uint8_t)type.n,

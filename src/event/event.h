@@ -29,14 +29,15 @@ enum {
  * (p == NULL); `attrs` is canonical JSON: an object of scalars, sorted keys, no white space. */
 struct event_fields {
     struct slice topic, type, data, key, attrs;
-    int64_t time_ms; /* Unix time of the publish */
+    int64_t time_ms;    /* Unix time of the publish */
+    int64_t expires_ms; /* Unix time from which on it is not delivered; 0: never */
 };
 
 struct event {
     uint32_t refs;
     uint32_t data_len;
     uint64_t id;
-    int64_t time_ms;
+    int64_t time_ms, expires_ms;
     struct frame *raw_frame; /* owned cache of the built-in format, made on first need; or NULL */
     uint32_t since_us;       /* event_since(); 0: not known, as of events of the past */
     uint16_t attrs_len;

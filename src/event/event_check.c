@@ -55,6 +55,13 @@ static const char *check_attrs(struct slice attrs)
     return utf8_ok(attrs) ? NULL : "attrs: are not valid UTF-8";
 }
 
+/* Milliseconds of 13 digits, as stores keep them. */
+static const char *event_check_expires(int64_t ms)
+{
+    bool good = ms == 0 || (ms >= INT64_C(1000000000000) && ms <= INT64_C(9999999999999));
+    return good ? NULL : "expires: expected a time between 2001 and 2286";
+}
+
 static const char *check_data(struct slice data, size_t max_data)
 {
     if (!data.p) {
@@ -78,5 +85,6 @@ const char *event_check(const struct event_fields *f, size_t max_data)
     bad = bad ? bad : check_type(f->type);
     bad = bad ? bad : event_check_key(f->key);
     bad = bad ? bad : check_attrs(f->attrs);
+    bad = bad ? bad : event_check_expires(f->expires_ms);
     return bad ? bad : check_data(f->data, max_data < UINT32_MAX ? max_data : UINT32_MAX);
 }

@@ -10,10 +10,10 @@ static int json_format_put_text(struct strbuf *out, const char *name, struct sli
     return rc ? rc : json_text_quote(out, text);
 }
 
-static int put_time(struct strbuf *out, int64_t ms)
+static int json_format_put_ms(struct strbuf *out, const char *name, int64_t ms)
 {
     uint64_t u = ms < 0 ? 0 - (uint64_t)ms : (uint64_t)ms;
-    return strbuf_printf(out, ",\"time\":%s%" PRIu64 ".%03u", ms < 0 ? "-" : "", u / 1000,
+    return strbuf_printf(out, ",\"%s\":%s%" PRIu64 ".%03u", name, ms < 0 ? "-" : "", u / 1000,
                          (unsigned)(u % 1000));
 }
 
@@ -38,7 +38,10 @@ static int json_format_begin(const struct event *ev, struct slice type, struct s
         rc = json_format_put_text(out, "type", type);
     }
     if (rc == 0) {
-        rc = put_time(out, ev->time_ms);
+        rc = json_format_put_ms(out, "time", ev->time_ms);
+    }
+    if (rc == 0 && ev->expires_ms) {
+        rc = json_format_put_ms(out, "expires", ev->expires_ms);
     }
     return rc ? rc : json_format_put_data(out, data);
 }

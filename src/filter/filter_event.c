@@ -159,6 +159,10 @@ static struct filter_value look_up(struct filter_set *set, size_t index)
         return string_of(event_key(ev));
     case FIELD_TIME:
         return (struct filter_value){.type = FILTER_FLOAT, .f = (double)ev->time_ms / 1000.0};
+    case FIELD_EXPIRES:
+        return ev->expires_ms ? (struct filter_value){.type = FILTER_FLOAT,
+                                                      .f = (double)ev->expires_ms / 1000.0}
+                              : missing;
     case FIELD_SEGMENT:
         return segment(ev, f->steps[0].index);
     case FIELD_DATA:

@@ -429,11 +429,26 @@ static bool value_function(struct filter_parser *p, struct slice name, struct ar
 
 static bool unknown(struct filter_parser *p, const struct filter_token *t, bool called)
 {
-    static const char *const names[] = {
-        "id",   "topic",  "type",      "time",        "key",           "attrs",
-        "data", "has",    "one_of",    "starts_with", "ends_with",     "contains",
-        "cidr", "in_set", "topic_seg", "distance_km", "fits_template", "fits_url_pattern"};
-    enum { FIELDS = 7, ALL = sizeof names / sizeof *names };
+    static const char *const names[] = {"id",
+                                        "topic",
+                                        "type",
+                                        "time",
+                                        "expires",
+                                        "key",
+                                        "attrs",
+                                        "data",
+                                        "has",
+                                        "one_of",
+                                        "starts_with",
+                                        "ends_with",
+                                        "contains",
+                                        "cidr",
+                                        "in_set",
+                                        "topic_seg",
+                                        "distance_km",
+                                        "fits_template",
+                                        "fits_url_pattern"};
+    enum { FIELDS = 8, ALL = sizeof names / sizeof *names };
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)t->text.n, t->text.p);
     if (slice_is(t->text, "nil")) {
@@ -449,7 +464,7 @@ static bool unknown(struct filter_parser *p, const struct filter_token *t, bool 
         p->e, p->m->text, t->at, "unknown %s '%s' (%s)", called ? "function" : "name", name,
         called ? "there are has, one_of, starts_with, ends_with, contains, cidr, in_set, "
                  "fits_template, fits_url_pattern, tonumber, topic_seg and distance_km"
-               : "there are id, topic, type, time, key, attrs.x, data.x and $x of params");
+               : "there are id, topic, type, time, expires, key, attrs.x, data.x and $x of params");
 }
 
 /* A function, with the bracket as next word. */
@@ -489,11 +504,8 @@ static bool parse_name(struct filter_parser *p, struct filter_part *out)
     static const struct {
         const char *name;
         enum filter_field_kind kind;
-    } fields[] = {{"id", FIELD_ID},
-                  {"topic", FIELD_TOPIC},
-                  {"type", FIELD_TYPE},
-                  {"time", FIELD_TIME},
-                  {"key", FIELD_KEY}};
+    } fields[] = {{"id", FIELD_ID},     {"topic", FIELD_TOPIC},     {"type", FIELD_TYPE},
+                  {"time", FIELD_TIME}, {"expires", FIELD_EXPIRES}, {"key", FIELD_KEY}};
     struct filter_token t = p->token;
     if (!parser_next(p)) {
         return false;

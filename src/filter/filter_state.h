@@ -93,6 +93,7 @@ enum filter_field_kind {
     FIELD_TOPIC,
     FIELD_TYPE,
     FIELD_TIME,
+    FIELD_EXPIRES,
     FIELD_KEY,
     FIELD_SEGMENT, /* topic_seg(steps[0].index) */
     FIELD_ATTR,    /* attrs.steps[0] */

@@ -25,7 +25,8 @@ enum {
 const char remote_publish_details[] =
     "Publishes DATA, or what stands in standard input (also for -), and prints the id of the event\n"
     "when it is stored. With --ndjson each line of standard input is an event, {\"topic\", \"type\",\n"
-    "\"data\", \"key\", \"attrs\"}; lines that are there together are sent together, in order.\n"
+    "\"data\", \"key\", \"attrs\", \"ttl\", \"expires\"}; lines that are there together are sent\n"
+    "together, in order.\n"
     "\n"
     "A line that is refused ends it: the lines before are stored, the lines behind are not. With a key\n"
     "(--key, \"key\") it is safe to repeat what failed: the broker stores an event of the same key once.\n"
@@ -36,7 +37,7 @@ const char remote_publish_details[] =
 
 struct publish_words {
     struct remote_words remote; /* first: REMOTE_OPTION_ROWS */
-    const char *type, *key;
+    const char *type, *key, *expires, *ttl;
     const char *attrs[ATTRS_MAX];
     size_t attr_count;
     bool ndjson, json;
@@ -50,6 +51,12 @@ const struct option_row remote_publish_rows[] = {
     OPTION_ROW("--attr", "NAME=VALUE", "an attribute; repeat it for several", OPTION_LIST,
                offsetof(struct publish_words, attrs), .max = ATTRS_MAX,
                .count_at = offsetof(struct publish_words, attr_count), .many = "attributes"),
+    OPTION_ROW("--ttl", "SECONDS", "do not deliver the event any more after so long", OPTION_TEXT,
+               offsetof(struct publish_words, ttl)),
+    OPTION_ROW("--expires", "TIME",
+               "do not deliver the event any more from then on: Unix seconds, or "
+               "2026-11-30T12:00:00Z",
+               OPTION_TEXT, offsetof(struct publish_words, expires)),
     OPTION_ROW("--ndjson", NULL, "publish the lines of standard input", OPTION_FLAG,
                offsetof(struct publish_words, ndjson)),
     OPTION_ROW("--json", NULL, "print what the broker answers for each event, as a line of JSON",
@@ -191,6 +198,9 @@ static int publish_put_url(struct publish *p, const char *topic)
     rc = rc || !topic ? rc : remote_put_param(&p->url, slice_str("topic"), slice_str(topic));
     rc = rc || !w->type ? rc : remote_put_param(&p->url, slice_str("type"), slice_str(w->type));
     rc = rc || !w->key ? rc : remote_put_param(&p->url, slice_str("key"), slice_str(w->key));
+    rc = rc || !w->ttl ? rc : remote_put_param(&p->url, slice_str("ttl"), slice_str(w->ttl));
+    rc = rc || !w->expires ? rc
+                           : remote_put_param(&p->url, slice_str("expires"), slice_str(w->expires));
     for (size_t i = 0; i < w->attr_count && rc == 0; i++) {
         const char *equals = strchr(w->attrs[i], '='); /* publish_check_words() saw to it */
         strbuf_reset(&name);
@@ -319,9 +329,10 @@ static int publish_check_words(const struct publish_words *w, char **rest, size_
     if (code) {
         return code;
     }
-    if (w->ndjson && (count || w->type || w->key || w->attr_count)) {
+    if (w->ndjson && (count || w->type || w->key || w->ttl || w->expires || w->attr_count)) {
         return options_refuse(&publish_options, count ? rest[0] : "--ndjson",
-                              "with --ndjson each line says its topic, type, key and attributes");
+                              "with --ndjson each line says its topic, type, key, attributes, and "
+                              "when it expires");
     }
     return w->ndjson || count ? 0
                               : options_refuse(&publish_options, "TOPIC",

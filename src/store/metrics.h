@@ -55,6 +55,8 @@
       "tidegate_store_upkeep_timestamp_seconds{step=\"partitions\"}", "")                          \
     X(upkeep_latest_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"latest\"}", "")  \
     X(upkeep_topics_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"topics\"}", "")  \
+    X(upkeep_expired_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"expired\"}",    \
+      "")                                                                                          \
     X(upkeep_events_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"events\"}", "")  \
     X(upkeep_keys_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"keys\"}", "")      \
     X(upkeep_rejected_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"rejected\"}",  \

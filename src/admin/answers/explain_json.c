@@ -32,6 +32,7 @@ static const char *reason_name(enum explain_reason reason)
         [EXPLAIN_EXPIRED] = "expired",
         [EXPLAIN_LAG_SKIPPED] = "lag-skipped",
         [EXPLAIN_SUPERSEDED] = "superseded",
+        [EXPLAIN_EVENT_EXPIRED] = "event-expired",
     };
     return names[reason];
 }
@@ -88,6 +89,8 @@ static json_t *event_document(const struct explanation *x)
         bad |= json_object_set_new(o, "topic", admin_json_text(event_topic(ev)));
         bad |= json_object_set_new(o, "type", admin_json_text(event_type(ev)));
         bad |= json_object_set_new(o, "time", admin_json_time(ev->time_ms));
+        bad |=
+            ev->expires_ms ? json_object_set_new(o, "expires", admin_json_time(ev->expires_ms)) : 0;
         bad |= json_object_set_new(o, "bytes", json_integer((json_int_t)event_data(ev).n));
     }
     if (bad) {
@@ -267,6 +270,23 @@ static void place_step(struct steps *s, const struct explanation *x)
     add_step(s, "place", ok, rc, &text);
 }
 
+/* Of an event that expires. */
+static void expiry_step(struct steps *s, const struct explanation *x)
+{
+    int64_t ms = x->event->expires_ms;
+    json_t *time = admin_json_time(ms);
+    const char *at = json_string_value(time);
+    struct strbuf text;
+    strbuf_init(&text, TEXT_MAX_BYTES);
+    int rc =
+        strbuf_printf(&text, "%s at %s%s", x->past ? "it expired" : "it expires", at ? at : "?",
+                      x->expired ? ", before the stream could be given it"
+                      : x->past  ? "; the stream was open before"
+                                 : "");
+    add_step(s, "expiry", !x->expired, rc, &text);
+    json_decref(time);
+}
+
 static json_t *steps_document(const struct explanation *x)
 {
     struct steps s = {.list = json_array()};
@@ -286,6 +306,9 @@ static json_t *steps_document(const struct explanation *x)
         if (x->ends.asked || x->ends.failed) {
             ends_step(&s, x);
         }
+    }
+    if (x->event && x->event->expires_ms) {
+        expiry_step(&s, x);
     }
     place_step(&s, x);
     if (s.bad) {

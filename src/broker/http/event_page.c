@@ -58,6 +58,7 @@ struct event_page {
     size_t held_at;
     uint64_t held_upto;
     unsigned count, looked;
+    int64_t expires_ms; /* the first time at which one of its events expires; 0: none does */
     uint64_t spent_ns;
     struct strbuf out;
 };
@@ -142,8 +143,8 @@ static void event_page_tag_start(const struct event_page *p, char *out, size_t s
              p->place.gap ? p->place.gap : "");
 }
 
-/* "HASH-FROM-GAP-UPTO" has all up to UPTO, "...-UPTO+" is full: that does not change any more. True: the client has
- * it, and the page ends where that one does. */
+/* "HASH-FROM-GAP-UPTO" has all up to UPTO, "...-UPTO+" is full: that does not change any more. One that ends in
+ * "@TIME" has an event that expires then. True: the client has it, and the page ends where that one does. */
 static bool event_page_is_known(struct event_page *p)
 {
     char start[96];
@@ -156,10 +157,14 @@ static bool event_page_is_known(struct event_page *p)
     char *after = NULL;
     unsigned long long upto = strtoull(rest + 1, &after, 10);
     bool full = after[0] == '+';
-    bool known = full ? upto <= p->end && after[1] == '"' : upto == p->end && after[0] == '"';
+    after += full;
+    long long expires = after[0] == '@' ? strtoll(after + 1, &after, 10) : 0;
+    bool known = after[0] == '"' && (full ? upto <= p->end : upto == p->end) &&
+                 (expires == 0 || expires > loop_unix_ms(p->b->loop));
     if (known) {
         p->cursor = upto;
         p->full = full;
+        p->expires_ms = expires;
     }
     return known;
 }
@@ -176,8 +181,11 @@ static int event_page_put_gap(struct event_page *p)
 
 static void event_page_answer(struct event_page *p, int status)
 {
-    char start[96], fields[320];
+    char start[96], ends[32] = "", fields[352];
     event_page_tag_start(p, start, sizeof start);
+    if (p->expires_ms) {
+        snprintf(ends, sizeof ends, "@%" PRId64, p->expires_ms);
+    }
     int rc = 0;
     if (status == 200) {
         rc = strbuf_printf(&p->out,
@@ -200,8 +208,8 @@ static void event_page_answer(struct event_page *p, int status)
     strbuf_clear(&p->out);
     snprintf(fields, sizeof fields,
              "Cache-Control: private, no-cache\r\nVary: Accept, Accept-Encoding\r\n"
-             "X-Content-Type-Options: nosniff\r\nETag: %s-%" PRIu64 "%s\"\r\n",
-             start, p->cursor, p->full ? "+" : "");
+             "X-Content-Type-Options: nosniff\r\nETag: %s-%" PRIu64 "%s%s\"\r\n",
+             start, p->cursor, p->full ? "+" : "", ends);
     struct http_response r = {.status = status,
                               .content_type = status == 304 ? NULL
                                               : p->lines    ? "application/x-ndjson"
@@ -289,6 +297,9 @@ static int event_page_put(struct event_page *p, const struct event *ev,
                                       what->renamed ? what->fields.event : event_type(ev));
         if (what->plain) {
             rc = rc ? rc : strbuf_printf(out, ",\"time\":%.3f", (double)ev->time_ms / 1000);
+            rc = rc || !ev->expires_ms
+                     ? rc
+                     : strbuf_printf(out, ",\"expires\":%.3f", (double)ev->expires_ms / 1000);
         }
         rc = rc ? rc : strbuf_append_str(out, ",\"data\":");
         rc = rc ? rc : event_page_put_data(out, what->fields.data);
@@ -319,6 +330,9 @@ static bool event_page_take(struct event_page *p, struct event *ev)
     case RENDER_EVENT:
         rc = event_page_put(p, ev, &what);
         p->count++;
+        if (ev->expires_ms && (!p->expires_ms || ev->expires_ms < p->expires_ms)) {
+            p->expires_ms = ev->expires_ms;
+        }
         break;
     case RENDER_FAILED:
         rc = event_page_put_failed(p, ev);
@@ -327,6 +341,7 @@ static bool event_page_take(struct event_page *p, struct event *ev)
     case RENDER_NO_MEMORY:
         rc = UV_ENOMEM;
         break;
+    case RENDER_EXPIRED:
     case RENDER_FILTERED:
     case RENDER_LEFT_OUT:
         break;

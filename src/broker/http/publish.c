@@ -472,7 +472,11 @@ static int publish_make_events(void *ctx, uint64_t token, struct event_list *out
     struct publish *p = publish_find(b, token);
     struct err e = {0};
     REQUIRE(p != NULL); /* one that left has cancelled its question */
-    const struct publish_terms terms = {&p->query, p->route, &b->opt.publish};
+    const struct publish_terms terms = {.query = &p->query,
+                                        .route = p->route,
+                                        .limits = &b->opt.publish,
+                                        .theirs = b->opt.query_params,
+                                        .their_count = b->opt.query_param_count};
     int status = publish_body_parse(&p->http, &terms, loop_unix_ms(b->loop), out, &p->is_batch, &e);
     if (status == 0 && p->wanted && (p->is_batch || out->n != 1)) {
         (void)err_set(&e, UV_EINVAL, "a list of events: a stream answers one event");

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 /* The broker's own, for people: "attr." begins a name. */
-static const char *const publish_names[] = {"topic", "type", "key", "attr."};
+static const char *const publish_names[] = {"topic", "type", "key", "expires", "ttl", "attr."};
 static const char *const subscribe_names[] = {"topic", "since", "until", "limit"};
 
 struct own_names {

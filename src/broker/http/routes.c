@@ -204,8 +204,9 @@ static void route_publish(struct broker *b, struct stream *s, struct http_reques
                           struct http_query *query, const struct route_place *at,
                           const struct peer_address *client)
 {
-    const struct publish_terms terms = {query, at->route == &route_own ? NULL : at->route,
-                                        &b->opt.publish};
+    const struct publish_terms terms = {.query = query,
+                                        .route = at->route == &route_own ? NULL : at->route,
+                                        .limits = &b->opt.publish};
     struct err e = {0};
     int status = 0;
     if (route_excludes_stream(at, rq)) {

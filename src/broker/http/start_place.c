@@ -162,7 +162,8 @@ static bool start_place_counts(struct start_place *p, struct event *ev)
 {
     const struct render_order order = {
         .mode = RENDER_DELIVERY, .binding = &p->audience->binding, .event = ev};
-    return audience_wants(p->audience, event_topic(ev)) && render_wants(p->b->renderer, &order);
+    return !render_is_expired(p->b->renderer, ev) && audience_wants(p->audience, event_topic(ev)) &&
+           render_wants(p->b->renderer, &order);
 }
 
 enum look { LOOK_GO_ON, LOOK_OLDER, LOOK_DONE };

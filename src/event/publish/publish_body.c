@@ -3,6 +3,7 @@
 #include "base/text/json_text.h"
 #include "base/utf8.h"
 #include "event/event_attrs.h"
+#include "event/expiry.h"
 #include "event/publish/publish_body_state.h"
 #include "event/topic_segment.h"
 
@@ -61,6 +62,15 @@ int publish_body_no_memory(struct publish_body_reader *r)
     return 503;
 }
 
+int publish_body_set_expiry(struct publish_body_reader *r, struct slice expires, struct slice ttl,
+                            struct event_fields *f)
+{
+    char detail[256];
+    return expiry_parse(expires, ttl, r->time_ms, &f->expires_ms, detail, sizeof detail)
+               ? 0
+               : publish_body_refuse(r, 400, "%s", detail);
+}
+
 int publish_body_add(struct publish_body_reader *r, const struct event_fields *f)
 {
     if (r->out->n >= r->limits->batch_events) {
@@ -97,6 +107,26 @@ int publish_body_query_once(struct publish_body_reader *r, const char *name, str
         *out = q->params[i].value;
     }
     return 0;
+}
+
+/* The same, but for a name that the policy reads. */
+static int publish_body_query_own(struct publish_body_reader *r, const char *name,
+                                  struct slice *out)
+{
+    for (size_t i = 0; i < r->their_count; i++) {
+        if (strcmp(r->theirs[i], name) == 0) {
+            return 0;
+        }
+    }
+    return publish_body_query_once(r, name, out);
+}
+
+static int publish_body_query_expiry(struct publish_body_reader *r, struct event_fields *f)
+{
+    struct slice expires = {NULL, 0}, ttl = {NULL, 0};
+    int status = publish_body_query_own(r, "expires", &expires);
+    status = status ? status : publish_body_query_own(r, "ttl", &ttl);
+    return status || !(expires.p || ttl.p) ? status : publish_body_set_expiry(r, expires, ttl, f);
 }
 
 static int collect_attrs(struct publish_body_reader *r, const struct http_query *q, json_t *attrs)
@@ -169,6 +199,7 @@ static int publish_body_add_data(struct publish_body_reader *r, struct slice top
     int status = publish_body_query_once(r, "type", &f.type);
     status = status ? status : publish_body_query_once(r, "key", &f.key);
     status = status ? status : query_attrs(r, r->query, &f.attrs);
+    status = status ? status : publish_body_query_expiry(r, &f);
     if (status) {
         return status;
     }
@@ -378,6 +409,8 @@ int publish_body_parse(const struct http_request *rq, const struct publish_terms
                                     .query = terms->query,
                                     .route = terms->route,
                                     .limits = terms->limits,
+                                    .theirs = terms->theirs,
+                                    .their_count = terms->their_count,
                                     .time_ms = time_ms,
                                     .out = out,
                                     .e = e};

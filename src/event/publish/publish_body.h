@@ -18,6 +18,9 @@ struct publish_terms {
     const struct http_query *query;
     const struct public_route *route;
     const struct publish_limits *limits;
+    char *const *
+        theirs; /* names in the query that the policy reads: `expires` and `ttl` among them are its own */
+    size_t their_count;
 };
 
 /* What the head of a request tells, before its body is there: 0, or 400, 413 or 415 as below. */

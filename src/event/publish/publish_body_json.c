@@ -16,8 +16,18 @@ enum {
     ATTRS_TEXT_MAX_BYTES = 6 * EVENT_ATTRS_MAX_BYTES,
 };
 
-enum member { MEMBER_TOPIC, MEMBER_TYPE, MEMBER_DATA, MEMBER_KEY, MEMBER_ATTRS, MEMBER_COUNT };
-static const char *const member_names[MEMBER_COUNT] = {"topic", "type", "data", "key", "attrs"};
+enum member {
+    MEMBER_TOPIC,
+    MEMBER_TYPE,
+    MEMBER_DATA,
+    MEMBER_KEY,
+    MEMBER_ATTRS,
+    MEMBER_EXPIRES,
+    MEMBER_TTL,
+    MEMBER_COUNT
+};
+static const char *const member_names[MEMBER_COUNT] = {"topic", "type",    "data", "key",
+                                                       "attrs", "expires", "ttl"};
 
 /* The checked text of each member; absent: there is none. */
 struct envelope {
@@ -57,7 +67,8 @@ static int refuse_unknown(struct publish_body_reader *r, struct slice raw)
                                    nearest);
     }
     return publish_body_refuse(
-        r, 400, "unknown field \"%s\"; an envelope has topic, data, type, key, attrs", shown.text);
+        r, 400, "unknown field \"%s\"; an envelope has topic, data, type, key, attrs, expires, ttl",
+        shown.text);
 }
 
 int publish_body_refuse_json(struct publish_body_reader *r, const char *start, struct slice at,
@@ -250,6 +261,28 @@ static int get_attrs(struct publish_body_reader *r, const struct envelope *env, 
     return bad ? publish_body_refuse(r, 400, "%s", bad) : 0;
 }
 
+/* Numbers, and of `expires` a text, too. */
+static int publish_body_json_expiry(struct publish_body_reader *r, const struct envelope *env,
+                                    struct event_fields *f)
+{
+    struct slice expires = env->text[MEMBER_EXPIRES], ttl = env->text[MEMBER_TTL];
+    bool text = expires.p && *expires.p == '"';
+    if (!expires.p && !ttl.p) {
+        return 0;
+    }
+    if (ttl.p && !strchr("-0123456789", *ttl.p)) {
+        return publish_body_refuse(r, 400, "ttl: expected a number of seconds, got %s",
+                                   publish_body_json_kind_of(ttl));
+    }
+    if (expires.p && !text && !strchr("-0123456789", *expires.p)) {
+        return publish_body_refuse(r, 400,
+                                   "expires: expected a Unix time in seconds, or a text as "
+                                   "\"2026-11-30T12:00:00Z\", got %s",
+                                   publish_body_json_kind_of(expires));
+    }
+    return publish_body_set_expiry(r, text ? unquote(r, expires) : expires, ttl, f);
+}
+
 /* Room for what unquote() and compact() write. */
 static int reserve_scratch(struct publish_body_reader *r, const struct envelope *env)
 {
@@ -277,6 +310,7 @@ static int add_members(struct publish_body_reader *r, const struct envelope *env
     status = status ? status : get_string(r, env, MEMBER_TYPE, &f.type);
     status = status ? status : get_string(r, env, MEMBER_KEY, &f.key);
     status = status ? status : get_attrs(r, env, &f.attrs);
+    status = status ? status : publish_body_json_expiry(r, env, &f);
     if (status) {
         return status;
     }

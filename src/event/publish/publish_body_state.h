@@ -10,6 +10,8 @@ struct publish_body_reader {
     const struct http_query *query;
     const struct public_route *route; /* NULL: none */
     const struct publish_limits *limits;
+    char *const *theirs; /* see publish_terms */
+    size_t their_count;
     int64_t time_ms;
     struct event_list *out;
     struct err *e;
@@ -31,6 +33,9 @@ bool publish_body_is_binary(const struct http_request *rq);
 
 /* ---- what they share */
 
+/* Sets when the event ends. Absent fields are not there. 0 or the status. */
+int publish_body_set_expiry(struct publish_body_reader *r, struct slice expires, struct slice ttl,
+                            struct event_fields *f);
 /* Checks the fields, makes the event. Returns 0 or the status. */
 int publish_body_add(struct publish_body_reader *r, const struct event_fields *f);
 /* Returns `status`. */

@@ -135,9 +135,14 @@ static int event_index(lua_State *L)
         push_slice(L, event_key(b->ev));
     } else if (slice_is(key, "time")) {
         lua_pushnumber(L, (double)b->ev->time_ms / 1000.0);
+    } else if (slice_is(key, "expires")) {
+        if (!b->ev->expires_ms) {
+            return 0;
+        }
+        lua_pushnumber(L, (double)b->ev->expires_ms / 1000.0);
     } else {
-        static const char *const names[] = {"id",   "topic", "type", "key",
-                                            "time", "attrs", "data", "raw"};
+        static const char *const names[] = {"id",    "topic", "type", "key",    "time",
+                                            "attrs", "data",  "raw",  "expires"};
         return lua_shape_no_field(L, "event", 2, names, sizeof names / sizeof *names);
     }
     return 1;

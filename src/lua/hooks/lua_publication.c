@@ -1,8 +1,10 @@
 #include "lua/hooks/lua_publication.h"
 
+#include "event/expiry.h"
 #include "lua/api/lua_event.h"
 #include "lua/api/lua_json.h"
 #include "lua/vm/lua_box.h"
+#include "lua/vm/lua_host.h"
 #include "lua/vm/lua_shape.h"
 #include "lua/vm/lua_vm.h"
 
@@ -11,9 +13,9 @@
 #include <stdio.h>
 
 /* What `pub` may be asked for, first what publish may return. */
-enum { PUBLICATION_FIELDS = 6, PUBLICATION_NAMES };
+enum { PUBLICATION_FIELDS = 8, PUBLICATION_NAMES };
 static const char *const publication_names[PUBLICATION_NAMES + 1] = {
-    "topic", "type", "raw", "attrs", "key", "source", "data"};
+    "topic", "type", "raw", "attrs", "key", "source", "expires", "ttl", "data"};
 
 /* Its address: in the registry, the metatable of those whose data nobody has asked for. */
 static const char publication_meta;
@@ -68,9 +70,36 @@ static int lua_publication_data(lua_State *L)
     return 1;
 }
 
+static int64_t lua_publication_now(lua_State *L)
+{
+    const struct lua_host *host = lua_vm_host(L);
+    return host->unix_ms(host->ctx);
+}
+
+/* The one of `expires` and `ttl` that is not in the table, by the one that is. stack: pub, its name */
+static int lua_publication_other(lua_State *L, bool ttl)
+{
+    lua_pushstring(L, ttl ? "expires" : "ttl");
+    if (lua_rawget(L, 1) != LUA_TNUMBER) {
+        return 0;
+    }
+    double now_s = (double)lua_publication_now(L) / 1000, value = lua_tonumber(L, -1);
+    lua_pushnumber(L, ttl ? value - now_s : now_s + value);
+    return 1;
+}
+
+static bool lua_publication_is(lua_State *L, int idx, const char *name)
+{
+    return lua_type(L, idx) == LUA_TSTRING && strcmp(lua_tostring(L, idx), name) == 0;
+}
+
 static int lua_publication_index(lua_State *L)
 {
     lua_settop(L, 2);
+    bool ttl = lua_publication_is(L, 2, "ttl");
+    if (ttl || lua_publication_is(L, 2, "expires")) {
+        return lua_publication_other(L, ttl);
+    }
     if (lua_publication_knows(L, 2, PUBLICATION_FIELDS)) {
         return 0; /* there is none */
     }
@@ -85,6 +114,12 @@ static int lua_publication_newindex(lua_State *L)
 {
     lua_settop(L, 3);
     if (lua_publication_knows(L, 2, PUBLICATION_FIELDS)) {
+        bool ttl = lua_publication_is(L, 2, "ttl");
+        if (ttl || lua_publication_is(L, 2, "expires")) { /* it counts instead of the other one */
+            lua_pushstring(L, ttl ? "expires" : "ttl");
+            lua_pushnil(L);
+            lua_rawset(L, 1);
+        }
         lua_rawset(L, 1);
         return 0;
     }
@@ -133,6 +168,10 @@ void lua_publication_push(lua_State *L, const struct event *ev)
     lua_publication_set_field(L, "raw", event_data(ev));
     lua_publication_set_field(L, "key", event_key(ev));
     lua_publication_set_field(L, "source", slice_str("http"));
+    if (ev->expires_ms) {
+        lua_pushnumber(L, (double)ev->expires_ms / 1000.0);
+        lua_setfield(L, -2, "expires");
+    }
     if (attrs.n == 0) {
         lua_newtable(L);
     } else if (lua_json_decode(L, attrs, &why) != LUA_JSON_OK) {
@@ -210,7 +249,7 @@ static bool unchanged(const struct event *ev, const struct event_fields *f,
     }
     return slice_eq(event_topic(ev), f->topic) && slice_eq(event_type(ev), f->type) &&
            slice_eq(event_key(ev), f->key) && slice_eq(event_attrs(ev), f->attrs) &&
-           slice_eq(event_data(ev), f->data);
+           slice_eq(event_data(ev), f->data) && ev->expires_ms == f->expires_ms;
 }
 
 /* Everything `f` points at is kept alive by the Lua stack and `box` until the event exists. */
@@ -255,10 +294,47 @@ static bool is_bare(lua_State *L, int idx)
     return true;
 }
 
+/* stack: ..., expires, ttl. Numbers, and of `expires` a text, too. */
+static void lua_publication_read_expiry(lua_State *L, const struct event *asked,
+                                        struct event_fields *f)
+{
+    char detail[256];
+    int expires = lua_gettop(L) - 1, ttl = expires + 1;
+    bool has_expires = !lua_isnil(L, expires), has_ttl = !lua_isnil(L, ttl), good = true;
+    if (has_expires && has_ttl) {
+        luaL_error(L, "publication.expires and publication.ttl are both set; set one of them");
+    }
+    if (has_ttl && lua_type(L, ttl) != LUA_TNUMBER) {
+        luaL_error(L, "publication.ttl: expected seconds, a number, got %s", luaL_typename(L, ttl));
+    }
+    if (has_expires && lua_type(L, expires) != LUA_TNUMBER && lua_type(L, expires) != LUA_TSTRING) {
+        luaL_error(L,
+                   "publication.expires: expected Unix seconds, a number, or a text as "
+                   "\"2026-11-30T12:00:00Z\", got %s",
+                   luaL_typename(L, expires));
+    }
+    if (has_ttl) {
+        good = expiry_of_ttl(lua_tonumber(L, ttl), asked->time_ms, &f->expires_ms, detail,
+                             sizeof detail);
+    } else if (has_expires && lua_type(L, expires) == LUA_TNUMBER) {
+        good = expiry_of_time(lua_tonumber(L, expires), asked->time_ms, &f->expires_ms, detail,
+                              sizeof detail);
+    } else if (has_expires) {
+        struct slice text = {NULL, 0};
+        text.p = lua_tolstring(L, expires, &text.n);
+        good = expiry_parse(text, slice_of(NULL, 0), asked->time_ms, &f->expires_ms, detail,
+                            sizeof detail);
+    }
+    if (!good) {
+        luaL_error(L, "publication.%s", detail);
+    }
+}
+
 static void read_one(lua_State *L, int t, struct event *asked, size_t from,
                      struct publication_out *out)
 {
-    static const char *const keys[] = {"topic", "type", "raw", "attrs", "key", "source", NULL};
+    static const char *const keys[] = {"topic",  "type",    "raw", "attrs", "key",
+                                       "source", "expires", "ttl", NULL};
     char key_text[EVENT_KEY_MAX_BYTES + 24];
     struct event_fields f = {.time_ms = asked->time_ms};
     luaL_checkstack(L, 12, NULL);
@@ -271,6 +347,10 @@ static void read_one(lua_State *L, int t, struct event *asked, size_t from,
     f.type = optional_string(L, t, "type", "publication.type");
     f.data = optional_string(L, t, "raw", "publication.raw");
     f.key = optional_string(L, t, "key", "publication.key");
+    lua_shape_field(L, t, "expires");
+    lua_shape_field(L, t, "ttl");
+    lua_publication_read_expiry(L, asked, &f);
+    lua_pop(L, 2);
     if (!f.data.p) {
         luaL_error(L, "publication.raw: the data is missing");
     }

@@ -58,7 +58,7 @@ static const struct pg_statement lead_statement = {"lead", PG_LEAD_SQL};
 static const struct pg_statement append_statement = {
     "append", "SELECT seq, dup FROM tidegate.append($1::uuid, $2::bigint, $3::bigint, $4::bigint,"
               " $5::boolean, $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],"
-              " $11::bigint[])"};
+              " $11::bigint[], $12::bigint[])"};
 
 static void pg_appends_batch_send(struct store_pg *s);
 static void pg_appends_start_next(struct store_pg *s);
@@ -419,6 +419,35 @@ static void pg_appends_put_times(struct pg_args *args, const struct list *batch,
     pg_args_array_end(args);
 }
 
+/* When they expire, NULL for those that do not; NULL alone where none does. */
+static void pg_appends_put_expiries(struct pg_args *args, const struct list *batch, size_t n)
+{
+    bool any = false;
+    list_for_each (it, batch) {
+        const struct append *a = container_of(it, struct append, node);
+        for (size_t i = 0; i < a->events.n && !any; i++) {
+            any = a->events.v[i]->expires_ms != 0;
+        }
+    }
+    if (!any) {
+        pg_args_text(args, (struct slice){NULL, 0});
+        return;
+    }
+    pg_args_array_begin(args, PG_OID_INT8, n);
+    list_for_each (it, batch) {
+        const struct append *a = container_of(it, struct append, node);
+        for (size_t i = 0; i < a->events.n; i++) {
+            int64_t ms = a->events.v[i]->expires_ms;
+            if (ms) {
+                pg_args_array_int8(args, ms);
+            } else {
+                pg_args_array_text(args, (struct slice){NULL, 0});
+            }
+        }
+    }
+    pg_args_array_end(args);
+}
+
 static bool pg_appends_has_keys(const struct list *batch)
 {
     list_for_each (it, batch) {
@@ -452,6 +481,7 @@ static void pg_appends_batch_send(struct store_pg *s)
     pg_appends_put_column(&args, &p->batch, n, event_attrs);
     pg_appends_put_column(&args, &p->batch, n, event_key);
     pg_appends_put_times(&args, &p->batch, n);
+    pg_appends_put_expiries(&args, &p->batch, n);
     p->state = PG_BATCH_SENT;
     pg_appends_await_answer(s, pg_appends_time_left(s));
     int rc = pg_client_ask(p->client, &append_statement, &args, pg_appends_on_answer, s, 0);

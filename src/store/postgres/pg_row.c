@@ -60,6 +60,8 @@ struct event *pg_row_event(const PGresult *res, int row, int first_column, size_
         .attrs = pg_cell_text(res, row, at + 4),
         .key = pg_cell_text(res, row, at + 5),
         .time_ms = pg_row_unix_ms(pg_cell_int8(res, row, at + 6)),
+        .expires_ms =
+            PQgetisnull(res, row, at + 7) ? 0 : pg_row_unix_ms(pg_cell_int8(res, row, at + 7)),
     };
     struct strbuf wide;
     struct event *ev = NULL;

@@ -1,5 +1,5 @@
 /* Rows of tidegate.events as events. Decodes the columns every reading statement ends in:
- * seq, topic, type, data, attrs::text, key, created. */
+ * seq, topic, type, data, attrs::text, key, created, expires. */
 #ifndef STORE_POSTGRES_PG_ROW_H
 #define STORE_POSTGRES_PG_ROW_H
 
@@ -9,9 +9,10 @@
 
 #include <libpq-fe.h>
 
-enum { PG_ROW_COLUMNS = 7 };
-#define PG_ROW_NAMES "seq, topic, type, data, attrs, key, created" /* of a function's result */
-#define PG_ROW_SQL "seq, topic, type, data, attrs::text AS attrs, key, created"
+enum { PG_ROW_COLUMNS = 8 };
+#define PG_ROW_NAMES                                                                               \
+    "seq, topic, type, data, attrs, key, created, expires" /* of a function's result */
+#define PG_ROW_SQL "seq, topic, type, data, attrs::text AS attrs, key, created, expires"
 
 /* A new reference with its id set. NULL: no memory (*reason NULL), or the row cannot be an event,
  * which means that a program has written past the outbox. */

@@ -95,7 +95,7 @@ enum {
     BAD_LOG_MS = 10000,
 };
 
-/* The plans of tidegate.drain(): along the primary key, however many rows are dead, and made once. */
+/* The plans of tidegate.drain_events(): along the primary key, however many rows are dead, and made once. */
 #define DRAIN_SETUP                                                                                      \
     PG_SETUP                                                                                             \
     ";SET statement_timeout = 2000; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;" \
@@ -122,7 +122,7 @@ static const struct pg_statement holders_statement = {
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND mode = 'RowExclusiveLock' AND granted"};
 #define DRAIN_COLUMNS                                                                              \
-    "SELECT n, dup, bad, last, last_outbox, more, held_us, stuck, why, stuck_bytes, " PG_ROW_NAMES
+    "SELECT n, dup, bad, last, last_outbox, more, held_us, stuck, why, stuck_bytes, "
 enum {
     DRAIN_N,
     DRAIN_DUP,
@@ -137,12 +137,14 @@ enum {
     DRAIN_ROW
 };
 static const struct pg_statement drain_statement = {
-    "drain", DRAIN_COLUMNS " FROM tidegate.drain_some(" LO_SQL ", $3::int, $4::bigint, $5::bigint,"
-                           " $6::bigint, $7::boolean, $8::bigint, $9::bigint)"};
-/* The same of a single row, which is set aside if it cannot be an event. */
+    "drain", DRAIN_COLUMNS PG_ROW_NAMES " FROM tidegate.drain_events(" LO_SQL
+                                        ", $3::int, $4::bigint, $5::bigint,"
+                                        " $6::bigint, $7::boolean, $8::bigint, $9::bigint)"};
+/* The same of a single row, which is set aside if it cannot be an event. It is not given with the answer. */
 static const struct pg_statement drain_one_statement = {
-    "drain_one", DRAIN_COLUMNS " FROM tidegate.drain_one(" LO_SQL ", $3::bigint, $4::bigint,"
-                               " $5::boolean, $6::bigint, $7::bigint, $8::bigint, $9::text)"};
+    "drain_one",
+    DRAIN_COLUMNS "NULL::bigint FROM tidegate.drain_one(" LO_SQL ", $3::bigint, $4::bigint,"
+                  " $5::boolean, $6::bigint, $7::bigint, $8::bigint, $9::text)"};
 static const struct pg_statement time_statement = {
     "time", "SELECT set_config('statement_timeout', $1::int::text, false)"};
 
@@ -299,7 +301,7 @@ static void sequencer_ask_drain(struct sequencer *q, int64_t lo)
     pg_args_int8(&args, (int64_t)q->opt.partition_ids);
     pg_args_int8(&args, (int64_t)q->opt.event_bytes);
     pg_args_bool(&args, q->opt.dedup);
-    pg_args_int8(&args, GIVE_BYTES);
+    pg_args_int8(&args, one ? -1 : GIVE_BYTES);
     pg_args_int8(&args, (int64_t)q->events.newest(q->ctx));
     if (one) {
         sequencer_put_aside(q, &args);

@@ -48,6 +48,7 @@ enum upkeep_step {
     UPKEEP_PARTITIONS,
     UPKEEP_LATEST,
     UPKEEP_TOPICS,
+    UPKEEP_EXPIRED,
     UPKEEP_EVENTS,
     UPKEEP_KEYS,
     UPKEEP_REJECTED,
@@ -234,6 +235,18 @@ static void upkeep_take_topics(struct upkeep *u, const PGresult *res, uint64_t t
     }
 }
 
+static void upkeep_put_expired(const struct upkeep *u, struct pg_args *args)
+{
+    (void)u;
+    pg_args_int4(args, LATEST_ROWS);
+}
+
+static void upkeep_take_expired(struct upkeep *u, const PGresult *res, uint64_t took_ms)
+{
+    (void)took_ms;
+    u->more |= pg_cell_int8(res, 0, 0) >= LATEST_ROWS;
+}
+
 static void upkeep_put_events(const struct upkeep *u, struct pg_args *args)
 {
     pg_args_int8(args, upkeep_bounded(u->opt.retain_age_s));
@@ -328,6 +341,13 @@ static const struct upkeep_step_kind kinds[UPKEEP_STEPS] = {
                        SUCCEEDED(upkeep_topics_s),
                        upkeep_put_topics,
                        upkeep_take_topics},
+    [UPKEEP_EXPIRED] = {"expired",
+                        {"latest_expire", "SELECT tidegate.latest_expire($1::int)"},
+                        true,
+                        false,
+                        SUCCEEDED(upkeep_expired_s),
+                        upkeep_put_expired,
+                        upkeep_take_expired},
     [UPKEEP_EVENTS] = {"events",
                        {"retain_events", "SELECT removed, more FROM tidegate.retain_events("
                                          "$1::bigint, $2::bigint, $3::bigint, $4::int)"},

@@ -21,12 +21,14 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(data_version, "PRAGMA data_version")                                                         \
     X(insert, "INSERT INTO events(topic, type, data, attrs, key, created) "                        \
               "VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                                   \
+    X(insert_expiring, "INSERT INTO events(topic, type, data, attrs, key, created, expires) "      \
+                       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")                                      \
     X(key_find, "SELECT seq FROM dedup WHERE key = ?1 AND at > ?2")                                \
     X(key_put, "REPLACE INTO dedup(key, seq, at) VALUES (?1, ?2, ?3)")                             \
     X(keys_expired, "SELECT 1 FROM dedup WHERE at <= ?1 LIMIT 1")                                  \
     X(keys_expire, "DELETE FROM dedup WHERE key IN "                                               \
                    "(SELECT key FROM dedup WHERE at <= ?1 ORDER BY at LIMIT ?2)")                  \
-    X(rows, "SELECT seq, topic, type, data, attrs, key, created FROM events "                      \
+    X(rows, "SELECT seq, topic, type, data, attrs, key, created, expires FROM events "             \
             "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")                                           \
     X(row_times, "SELECT seq, created FROM events WHERE seq <= ?1 ORDER BY seq LIMIT ?2")          \
     X(row_at, "SELECT seq, created FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1")              \
@@ -54,34 +56,38 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(latest_forget_gone, "DELETE FROM latest_gone")                                               \
     X(latest_old, "SELECT seq, topic, data = '' FROM events WHERE seq > ?1 AND seq <= ?2 "         \
                   "ORDER BY seq LIMIT ?3")                                                         \
-    X(latest_put, "INSERT INTO latest(seq, topic, type, data, attrs, key, created) "               \
-                  "SELECT seq, topic, type, data, attrs, key, created FROM events "                \
+    X(latest_put, "INSERT INTO latest(seq, topic, type, data, attrs, key, created, expires) "      \
+                  "SELECT seq, topic, type, data, attrs, key, created, expires FROM events "       \
                   "WHERE seq = ?1 AND topic NOT IN (SELECT topic FROM latest_gone) "               \
                   "ON CONFLICT(topic) DO UPDATE SET seq = excluded.seq, type = excluded.type, "    \
                   "data = excluded.data, attrs = excluded.attrs, key = excluded.key, "             \
-                  "created = excluded.created WHERE excluded.seq > latest.seq")                    \
+                  "created = excluded.created, expires = excluded.expires "                        \
+                  "WHERE excluded.seq > latest.seq")                                               \
     X(latest_drop, "DELETE FROM latest WHERE seq < ?1 AND "                                        \
                    "topic = (SELECT topic FROM events WHERE seq = ?1)")                            \
     X(schema_version, "PRAGMA schema_version")                                                     \
     X(latest_same, "SELECT patterns = ?1 AND "                                                     \
-                   "(SELECT count(*) FROM pragma_table_info('latest')) = 7 AND "                   \
+                   "(SELECT count(*) FROM pragma_table_info('latest')) = 8 AND "                   \
                    "NOT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND "           \
                    "tbl_name IN ('events', 'dedup', 'latest', 'latest_gone') AND name NOT IN "     \
                    "('events_immutable', 'latest_keep', 'latest_more', 'latest_less')) "           \
                    "FROM latest_state")                                                            \
     X(latest_set, "UPDATE latest SET seq = ?1, type = ?3, data = ?4, attrs = ?5, key = ?6, "       \
-                  "created = ?7 WHERE topic = ?2")                                                 \
-    X(latest_new, "INSERT INTO latest(seq, topic, type, data, attrs, key, created) "               \
-                  "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")                                           \
+                  "created = ?7, expires = ?8 WHERE topic = ?2")                                   \
+    X(latest_new, "INSERT INTO latest(seq, topic, type, data, attrs, key, created, expires) "      \
+                  "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                                       \
     X(latest_clear, "DELETE FROM latest WHERE topic = ?1")                                         \
     X(latest_gone, "INSERT OR IGNORE INTO latest_gone SELECT ?1 FROM latest_state "                \
                    "WHERE done < upto")                                                            \
     X(latest_count, "UPDATE latest_state SET topics = topics + ?1")                                \
     X(latest_over, "SELECT topics > most FROM latest_state")                                       \
-    X(latest_rows, "SELECT seq, topic, type, data, attrs, key, created FROM latest "               \
+    X(latest_rows, "SELECT seq, topic, type, data, attrs, key, created, expires FROM latest "      \
                    "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")                                    \
     X(latest_of_topic, "SELECT seq, topic FROM latest WHERE topic = ?1")                           \
     X(latest_of_prefix, "SELECT seq, topic FROM latest WHERE topic >= ?1 AND topic < ?2")          \
+    X(latest_expired, "SELECT 1 FROM latest WHERE expires <= ?1 LIMIT 1")                          \
+    X(latest_expire, "DELETE FROM latest WHERE seq IN (SELECT seq FROM latest "                    \
+                     "WHERE expires <= ?1 ORDER BY expires LIMIT ?2)")                             \
     X(erase_key, "DELETE FROM dedup WHERE seq = ?1 AND "                                           \
                  "key = (SELECT key FROM events WHERE seq = ?1)")                                  \
     X(erase, "DELETE FROM events WHERE seq = ?1")                                                  \
@@ -176,8 +182,11 @@ uint64_t sqlite_mark_read(int fd);
 int sqlite_mark_keep_above(struct sqlite_db *db, uint64_t id);
 
 /* sqlite_latest.c. In the opening transaction: the file keeps the newest events of these topics from
- * now on, and of no others. Returns a SQLite result. */
-int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head);
+ * now on, and of no others. `migrated`: the file was of version 1. Returns a SQLite result. */
+int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head,
+                            bool migrated);
+/* From version 1 to 2. Before the other one, in the same transaction. Returns a SQLite result. */
+int sqlite_latest_migrate(struct sqlite_db *db);
 
 /* How far older events were looked through for them: those in (done, upto] are yet to be. */
 struct sqlite_latest_state {

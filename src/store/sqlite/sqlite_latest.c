@@ -2,9 +2,9 @@
  * the event: retention needs to know nothing of it.
  *
  * A trigger keeps it, so that whatever program inserts a row, of whatever version, keeps it in the same
- * transaction; a file without store.latest has no such trigger. The schema gains nothing that programs
- * of before would trip over, so its version stays. Topics that were named just now are looked for in
+ * transaction; a file without store.latest has no such trigger. Topics that were named just now are looked for in
  * older events, in small steps of the thread that retains. sqlite_latest_ours.c: how a broker spares itself the trigger. */
+#include "base/clock.h"
 #include "base/logging.h"
 #include "base/strbuf.h"
 #include "event/topic.h"
@@ -18,7 +18,8 @@ enum {
 /* Nothing in the triggers needs a SQLite newer than 3.9: they run in other programs. */
 static const char sqlite_latest_tables[] =
     "CREATE TABLE IF NOT EXISTS latest(seq INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE, type TEXT,\n"
-    "  data TEXT NOT NULL, attrs TEXT, key TEXT, created INTEGER NOT NULL);\n"
+    "  data TEXT NOT NULL, attrs TEXT, key TEXT, created INTEGER NOT NULL, expires INTEGER);\n"
+    "CREATE INDEX IF NOT EXISTS latest_expires ON latest(expires) WHERE expires IS NOT NULL;\n"
     /* events in (done, upto] are yet to be looked through */
     "CREATE TABLE IF NOT EXISTS latest_state(one INTEGER PRIMARY KEY CHECK (one = 1),\n"
     "  patterns TEXT NOT NULL, most INTEGER NOT NULL, topics INTEGER NOT NULL,\n"
@@ -44,9 +45,10 @@ static const char sqlite_latest_trigger_body[] =
     "    WHERE NEW.data <> '' AND topics >= most\n"
     "    AND NOT EXISTS (SELECT 1 FROM latest WHERE topic = NEW.topic);\n"
     "  UPDATE latest SET seq = NEW.seq, type = NEW.type, data = NEW.data, attrs = NEW.attrs,\n"
-    "    key = NEW.key, created = NEW.created WHERE NEW.data <> '' AND topic = NEW.topic;\n"
+    "    key = NEW.key, created = NEW.created, expires = NEW.expires\n"
+    "    WHERE NEW.data <> '' AND topic = NEW.topic;\n"
     "  INSERT INTO latest SELECT NEW.seq, NEW.topic, NEW.type, NEW.data, NEW.attrs, NEW.key,\n"
-    "    NEW.created WHERE NEW.data <> ''\n"
+    "    NEW.created, NEW.expires WHERE NEW.data <> ''\n"
     "    AND NOT EXISTS (SELECT 1 FROM latest WHERE topic = NEW.topic);\n"
     "  DELETE FROM latest WHERE NEW.data = '' AND topic = NEW.topic;\n"
     "  INSERT OR IGNORE INTO latest_gone SELECT NEW.topic FROM latest_state\n"
@@ -202,9 +204,7 @@ static int sqlite_latest_is_same(struct sqlite_db *db, const struct store_latest
     return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-/* Topics that are not named any more go at once, others are looked for in what is there. */
-static int sqlite_latest_change(struct sqlite_db *db, const struct store_latest *latest,
-                                struct slice list, uint64_t head)
+static int sqlite_latest_make_trigger(struct sqlite_db *db, const struct store_latest *latest)
 {
     struct strbuf sql;
     strbuf_init(&sql, TRIGGER_MAX_BYTES);
@@ -213,6 +213,28 @@ static int sqlite_latest_change(struct sqlite_db *db, const struct store_latest 
     rc = rc ? rc : sqlite_latest_put_condition(&sql, "NEW.topic", latest);
     rc = rc ? rc : strbuf_append_str(&sql, sqlite_latest_trigger_body);
     rc = sqlite_latest_exec(db, &sql, rc);
+    strbuf_clear(&sql);
+    return rc;
+}
+
+int sqlite_latest_migrate(struct sqlite_db *db)
+{
+    bool kept = false;
+    int rc = sqlite_latest_is_kept(db, &kept);
+    return rc == SQLITE_OK && kept ? sqlite3_exec(db->db,
+                                                  "ALTER TABLE latest ADD COLUMN expires INTEGER;\n"
+                                                  "DROP TRIGGER IF EXISTS latest_keep",
+                                                  NULL, NULL, NULL)
+                                   : rc;
+}
+
+/* Topics that are not named any more go at once, others are looked for in what is there. */
+static int sqlite_latest_change(struct sqlite_db *db, const struct store_latest *latest,
+                                struct slice list, uint64_t head)
+{
+    struct strbuf sql;
+    strbuf_init(&sql, TRIGGER_MAX_BYTES);
+    int rc = sqlite_latest_make_trigger(db, latest);
     if (rc == SQLITE_OK) {
         rc = strbuf_append_str(&sql, "DELETE FROM latest WHERE NOT (");
         rc = rc ? rc : sqlite_latest_put_condition(&sql, "topic", latest);
@@ -234,7 +256,8 @@ static int sqlite_latest_change(struct sqlite_db *db, const struct store_latest 
     return rc;
 }
 
-int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head)
+int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head,
+                            bool migrated)
 {
     bool kept = false, same = false;
     struct strbuf list;
@@ -251,6 +274,9 @@ int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *lat
     rc = sqlite_latest_put_list(&list, latest) ? SQLITE_NOMEM : SQLITE_OK;
     rc = rc == SQLITE_OK ? sqlite3_exec(db->db, sqlite_latest_tables, NULL, NULL, NULL) : rc;
     rc = rc == SQLITE_OK ? sqlite_latest_is_same(db, latest, strbuf_slice(&list), &same) : rc;
+    if (rc == SQLITE_OK && same && migrated) {
+        rc = sqlite_latest_make_trigger(db, latest);
+    }
     if (rc == SQLITE_OK && !same) {
         rc = sqlite_latest_change(db, latest, strbuf_slice(&list), head);
         log_info("store", "store.latest has changed: looking for its topics in older events", NULL);
@@ -318,10 +344,31 @@ static int sqlite_latest_take_rows(struct sqlite_writer *w, struct sqlite_latest
     return rc;
 }
 
+/* Topics whose newest event has expired are free. */
+static int sqlite_latest_free_expired(struct sqlite_writer *w)
+{
+    const int64_t args[] = {clock_unix_ms(), STEP_ROWS};
+    sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_latest_expired);
+    int rc = st ? sqlite3_bind_int64(st, 1, args[0]) : SQLITE_ERROR;
+    rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
+    (void)sqlite3_reset(st); /* NULL is fine */
+    if (rc == SQLITE_ROW) {
+        rc = sqlite_db_run(&w->db, SQLITE_latest_expire, 2, args);
+        w->retained.more = w->retained.more || sqlite3_changes(w->db.db) == STEP_ROWS;
+    }
+    return rc == SQLITE_OK || rc == SQLITE_DONE
+               ? 0
+               : sqlite_db_fail(&w->db, &w->error, "freeing topics of store.latest");
+}
+
 int sqlite_latest_step(struct sqlite_writer *w)
 {
     struct sqlite_db *db = &w->db;
     struct sqlite_latest_state state = {0};
+    int expired = sqlite_latest_free_expired(w);
+    if (expired) {
+        return expired;
+    }
     if (sqlite_latest_look(db, &state) != SQLITE_OK) {
         return sqlite_db_fail(db, &w->error, "looking at store.latest");
     }

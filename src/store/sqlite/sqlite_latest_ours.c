@@ -110,6 +110,7 @@ static int sqlite_latest_write(struct sqlite_db *db, enum sqlite_statement which
     rc = rc == SQLITE_OK ? sqlite_db_bind(st, 5, event_attrs(ev)) : rc;
     rc = rc == SQLITE_OK ? sqlite_db_bind(st, 6, event_key(ev)) : rc;
     rc = rc == SQLITE_OK ? sqlite3_bind_int64(st, 7, ev->time_ms) : rc;
+    rc = rc == SQLITE_OK && ev->expires_ms ? sqlite3_bind_int64(st, 8, ev->expires_ms) : rc;
     rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
     if (st) {
         (void)sqlite3_reset(st); /* lets go of the borrowed bytes */

@@ -19,6 +19,14 @@ static struct slice sqlite_row_column(sqlite3_stmt *st, int at)
     return slice_of(p, p ? (size_t)sqlite3_column_bytes(st, at) : 0);
 }
 
+/* What is no time is refused as -1 is. */
+static int64_t sqlite_row_expires(sqlite3_stmt *st, int at)
+{
+    int type = sqlite3_column_type(st, at);
+    int64_t ms = type == SQLITE_INTEGER ? sqlite3_column_int64(st, at) : 0;
+    return type == SQLITE_NULL ? 0 : ms ? ms : -1;
+}
+
 struct event *sqlite_row_to_event(sqlite3_stmt *st, size_t max_data, const char **reason)
 {
     struct event_fields f = {
@@ -28,6 +36,7 @@ struct event *sqlite_row_to_event(sqlite3_stmt *st, size_t max_data, const char 
         .attrs = sqlite_row_column(st, 4),
         .key = sqlite_row_column(st, 5),
         .time_ms = sqlite3_column_int64(st, 6),
+        .expires_ms = sqlite_row_expires(st, 7),
     };
     return event_from_row(&f, (uint64_t)sqlite3_column_int64(st, 0), max_data, reason);
 }

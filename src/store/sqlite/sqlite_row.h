@@ -39,7 +39,7 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
                      void (*got)(void *ctx, struct event *ev), void *ctx,
                      struct sqlite_rejects *rejects, struct sqlite_rows_end *end, struct err *e);
 
-/* A row of seq, topic, type, data, attrs, key, created. NULL and *reason: rejected; NULL without: no
+/* A row of seq, topic, type, data, attrs, key, created, expires. NULL and *reason: rejected; NULL without: no
  * memory. */
 struct event *sqlite_row_to_event(sqlite3_stmt *st, size_t max_data, const char **reason);
 /* What event_cost() will be, before the row is copied (attrs: nearly). */

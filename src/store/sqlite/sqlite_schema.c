@@ -20,7 +20,7 @@
 /* A broker that starts is in no hurry: nobody waits for an answer of it yet. */
 enum { OPENING_MS = 30000, OPENING_SAYS_MS = 1000 };
 
-enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x54494447 /* "TIDG" */ };
+enum { SCHEMA_VERSION = 2, APPLICATION_ID = 0x54494447 /* "TIDG" */ };
 
 /* What other programs see. The names of the constraints are the messages they get. Nothing in here
  * needs a SQLite newer than 3.9 (2015), so that any language's binding can write. Topic grammar and
@@ -48,7 +48,10 @@ static const char schema[] =
     "  created INTEGER NOT NULL -- Unix time in ms\n"
     "    DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER))\n"
     "    CONSTRAINT \"created: Unix time in ms (13 digits)\" CHECK (typeof(created) = 'integer'\n"
-    "      AND created BETWEEN 1000000000000 AND 9999999999999));\n"
+    "      AND created BETWEEN 1000000000000 AND 9999999999999),\n"
+    "  expires INTEGER -- Unix time in ms from which on it is not delivered, or NULL\n"
+    "    CONSTRAINT \"expires: Unix time in ms (13 digits), or NULL\" CHECK (expires IS NULL\n"
+    "      OR typeof(expires) = 'integer' AND expires BETWEEN 1000000000000 AND 9999999999999));\n"
     "CREATE TRIGGER events_immutable BEFORE UPDATE ON events BEGIN\n"
     "  SELECT RAISE(ABORT, 'events cannot be changed: insert a new one');\n"
     "END;\n"
@@ -57,6 +60,11 @@ static const char schema[] =
     "CREATE INDEX dedup_at ON dedup(at);\n"
     "CREATE TABLE leaps(after INTEGER PRIMARY KEY, upto INTEGER NOT NULL);\n"
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;\n";
+
+/* Version 2. With a CHECK, SQLite would read every row there is, and nobody could write meanwhile. So a file of
+ * before says nothing to who inserts a wrong time: the row is refused when it is read. */
+static const char schema_2[] = "ALTER TABLE events ADD COLUMN expires INTEGER;\n"
+                               "PRAGMA user_version = 2";
 
 /* Since the erase command; a program that does not know it leaves it alone. */
 static const char schema_erased[] =
@@ -369,7 +377,16 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
         return sqlite_db_fail(db, e, path);
     }
     /* Now no other process can make the schema at the same time. */
-    if (sqlite_schema_pragma_value(db, "PRAGMA user_version") == 0) {
+    int64_t version = sqlite_schema_pragma_value(db, "PRAGMA user_version");
+    if (version == 1 &&
+        (sqlite_schema_exec(db, schema_2) != SQLITE_OK || sqlite_latest_migrate(db) != SQLITE_OK)) {
+        return sqlite_db_fail(db, e, path);
+    }
+    if (version == 1) {
+        log_info("store", "schema migrated",
+                 LOG_F(log_str("path", path), log_int("from", 1), log_int("to", SCHEMA_VERSION)));
+    }
+    if (version == 0) {
         char stamp[96];
         (void)snprintf(stamp, sizeof stamp, "PRAGMA application_id = %d; PRAGMA user_version = %d",
                        APPLICATION_ID, SCHEMA_VERSION);
@@ -395,7 +412,7 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
     if (rc) {
         return sqlite_schema_no_lock(path, "cannot be written", rc, e);
     }
-    if (sqlite_latest_configure(db, latest, out->head) != SQLITE_OK ||
+    if (sqlite_latest_configure(db, latest, out->head, version == 1) != SQLITE_OK ||
         sqlite_schema_exec(db, "COMMIT") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }

@@ -140,7 +140,8 @@ static int sqlite_writer_put_key(struct sqlite_writer *w, struct slice key, int6
 
 static int sqlite_writer_insert_row(struct sqlite_writer *w, const struct event *ev)
 {
-    sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_insert);
+    sqlite3_stmt *st =
+        sqlite_db_stmt(&w->db, ev->expires_ms ? SQLITE_insert_expiring : SQLITE_insert);
     struct slice type = event_type(ev);
     int rc = st ? sqlite_db_bind(st, 1, event_topic(ev)) : SQLITE_ERROR;
     type.p = slice_is(type, "message") ? NULL : type.p;
@@ -149,6 +150,7 @@ static int sqlite_writer_insert_row(struct sqlite_writer *w, const struct event 
     rc = rc == SQLITE_OK ? sqlite_db_bind(st, 4, event_attrs(ev)) : rc;
     rc = rc == SQLITE_OK ? sqlite_db_bind(st, 5, event_key(ev)) : rc;
     rc = rc == SQLITE_OK ? sqlite3_bind_int64(st, 6, ev->time_ms) : rc;
+    rc = rc == SQLITE_OK && ev->expires_ms ? sqlite3_bind_int64(st, 7, ev->expires_ms) : rc;
     rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
     if (st) {
         (void)sqlite3_reset(st); /* lets go of the borrowed bytes */

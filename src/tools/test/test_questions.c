@@ -180,7 +180,8 @@ int test_ask_publish(lua_State *L, struct test_broker *w)
     bool batch;
     const char *bad = take_request(L, w, &q);
     if (!bad) {
-        const struct publish_terms terms = {&q.query, q.route, test_broker_envelopes(w)};
+        const struct publish_terms terms = {
+            .query = &q.query, .route = q.route, .limits = test_broker_envelopes(w)};
         bool ok = publish_body_parse(&q.http, &terms, loop_unix_ms(test_broker_loop(w)), &events,
                                      &batch, &e) == 0;
         bad = ok ? NULL : e.text;
@@ -262,12 +263,11 @@ static void add_why(lua_State *L, struct policy *p, const struct policy_binding 
 static void push_judgement(lua_State *L, struct renderer *r, const struct policy_binding *binding,
                            struct event *ev)
 {
-    static const char *const names[] = {[RENDER_EVENT] = "deliver",
-                                        [RENDER_FILTERED] = "filtered",
-                                        [RENDER_LEFT_OUT] = "skip",
-                                        [RENDER_FAILED] = "failed",
-                                        [RENDER_NO_MEMORY] = "failed"};
-    const struct render_order order = {.mode = RENDER_DRY_RUN, .binding = binding, .event = ev};
+    static const char *const names[] = {
+        [RENDER_EVENT] = "deliver", [RENDER_EXPIRED] = "expired", [RENDER_FILTERED] = "filtered",
+        [RENDER_LEFT_OUT] = "skip", [RENDER_FAILED] = "failed",   [RENDER_NO_MEMORY] = "failed"};
+    const struct render_order order = {
+        .mode = RENDER_DRY_RUN, .binding = binding, .event = ev, .expired_too = true};
     struct rendering what;
     enum render_result result = render(r, &order, &what);
     lua_createtable(L, 0, 4);
@@ -539,7 +539,8 @@ int test_time_hook(lua_State *L, struct test_broker *w)
     while (!bad && times_go_on(&t)) {
         struct event_list events = {0};
         bool batch;
-        const struct publish_terms terms = {&q.query, q.route, test_broker_envelopes(w)};
+        const struct publish_terms terms = {
+            .query = &q.query, .route = q.route, .limits = test_broker_envelopes(w)};
         if (hook == POLICY_HOOK_PUBLISH &&
             publish_body_parse(&q.http, &terms, loop_unix_ms(test_broker_loop(w)), &events, &batch,
                                &e)) {

@@ -1,6 +1,8 @@
 /* See test_values.h. */
 #include "tools/test/test_values.h"
 
+#include "event/expiry.h"
+
 #include <lauxlib.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,6 +27,12 @@ struct event *test_make_event(lua_State *L, int arg, struct test_broker *w, cons
                              .key = test_field(L, arg, "key"),
                              .attrs = test_field(L, arg, "attrs"),
                              .time_ms = loop_unix_ms(test_broker_loop(w))};
+    char detail[256];
+    if (!expiry_parse(test_field(L, arg, "expires"), test_field(L, arg, "ttl"), f.time_ms,
+                      &f.expires_ms, detail, sizeof detail)) {
+        *bad = lua_pushstring(L, detail); /* the stack holds it */
+        return NULL;
+    }
     *bad = event_check(&f, test_broker_envelopes(w)->event_bytes);
     struct event *ev = *bad ? NULL : event_new(&f);
     *bad = *bad || ev ? *bad : "not enough memory";
@@ -55,12 +63,13 @@ static void set_number(lua_State *L, const char *name, double value)
 
 void test_push_event(lua_State *L, const struct event *ev)
 {
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 6);
     test_values_set(L, "topic", event_topic(ev));
     test_values_set(L, "type", event_type(ev));
     test_values_set(L, "data", event_data(ev));
     test_values_set(L, "key", event_key(ev));
     test_values_set(L, "attrs", event_attrs(ev));
+    set_number(L, "expires", (double)ev->expires_ms / 1000);
 }
 
 void test_push_quotas(lua_State *L, const struct quota_want *quotas, size_t n)
