@@ -188,6 +188,43 @@ describe("tidegate subscribe", function()
       "/events?topic=t&last_event_id=21", "/events?topic=t&last_event_id=22" }, targets)
   end)
 
+  it("tells where the newest events end that a stream begins with, and that only those follow a gap", function()
+    local other = tidegate.start { config = { store = { latest = { "score/*" } } }, policy = [[
+      return { api = 1, authenticate = function() return { sub = "x" } end, publish = function(pub) return pub end,
+        subscribe = function(req) return { topics = req.topics, start = "latest" } end }]] }
+    for _, data in ipairs { "old", "new" } do
+      other:publish("score/1", data)
+    end
+    other:publish("score/2", '{"position":"1"}', { type = "live" }) -- somebody's own
+    local LIVE = "live: the newest event of each topic has come, now those that follow\n"
+    local p, says = start(other, "score/*", "-n", "3")
+    local q = start(other, "score/*", "-n", "3", "--json")
+    says(LIVE)
+    eventually("both are live", function() return q:errors():find(LIVE, 1, true) end)
+    other:publish("score/3", "now")
+    assert.equal(0, p:wait())
+    assert.equal(0, q:wait())
+    local plain, objects = {}, {}
+    for line in p:output():gmatch "[^\n]+" do
+      plain[#plain + 1] = line:match "^%d+ (.*)$"
+    end
+    assert.same({ "message new", 'live {"position":"1"}', "message now" }, plain)
+    for line in q:output():gmatch "[^\n]+" do
+      local one = http.json.decode(line)
+      objects[#objects + 1] = one.event .. " " .. one.data
+    end
+    assert.matches('^live {"position":"%d%d+"}$', table.remove(objects, 3))
+    assert.same(plain, objects)
+    local server = http_server.start(function(_, client)
+      client:write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nid: 20\nevent: gap\n"
+        .. 'data: {"reason":"compacted","requested":"7","resumed_from":"7"}\n\nid: 21\ndata: b\n\n')
+    end)
+    keep(function() server:stop() end)
+    p, says = start(server, "t", "-n", "1")
+    says "GAP: events may be missing after 7: of those that came meanwhile the newest of each topic follows; "
+    assert.equal(0, p:wait())
+  end)
+
   it("survives a restart of the broker without a loss", function()
     local other = tidegate.start { config = { listen = { ("127.0.0.1:%d"):format(child.free_port()) },
       drain = { retry_ms = 100 } } }

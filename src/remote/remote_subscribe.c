@@ -30,8 +30,9 @@ const char remote_subscribe_details[] =
     "TOPIC the policy decides. Patterns: * stands for one segment, ** at the end for all that follow.\n"
     "\n"
     "It stays connected: after an interruption it resumes behind the last event that it has printed,\n"
-    "after as long a wait as the broker asks for. Losses and interruptions are told on stderr.\n"
-    "The objects of --json have id, event and data (a string), also those of gap and revoked.\n"
+    "after as long a wait as the broker asks for. Losses and interruptions are told on stderr,\n"
+    "and where the newest events of topics end that a stream began with (live).\n"
+    "The objects of --json have id, event and data (a string), also those of gap, live and revoked.\n"
     "\n"
     "Exit codes: 0 -n events came, --until is reached, the broker ended the stream for good, or a\n"
     "signal ended it; 75 the time of --timeout is over before -n events came; 77 the policy denies\n"
@@ -145,6 +146,7 @@ static void subscribe_tell_gap(const json_t *doc)
 {
     static const char *const words[][2] = {
         {"expired", "retention has removed events after it"},
+        {"compacted", "of those that came meanwhile the newest of each topic follows"},
         {"lagged", "this client was too far behind, and goes on at the newest event"},
         {"reset", "this store does not know that position: it was restored or replaced, or the "
                   "position is of another broker"},
@@ -173,24 +175,27 @@ static bool subscribe_take_signal(struct subscribe *s, const struct sse_event *e
         return true;
     }
     bool position = slice_is(ev->type, "position"), gap = slice_is(ev->type, "gap"),
-         revoked = slice_is(ev->type, "revoked");
-    if (!position && !gap && !revoked) {
+         live = slice_is(ev->type, "live"), revoked = slice_is(ev->type, "revoked");
+    if (!position && !gap && !live && !revoked) {
         return false;
     }
     json_t *doc = json_loadb(ev->data.p, ev->data.n, 0, NULL);
     position = position && *cli_text_of(doc, "position");
+    live = live && slice_is(ev->id, cli_text_of(doc, "position"));
     gap = gap && *cli_text_of(doc, "resumed_from");
     revoked = revoked && *cli_text_of(doc, "reason");
     if (gap) {
         subscribe_tell_gap(doc);
+    } else if (live) {
+        subscribe_note("live: the newest event of each topic has come, now those that follow");
     } else if (revoked) {
         subscribe_note("the subscription was withdrawn: %s", cli_text_of(doc, "reason"));
     }
     json_decref(doc);
-    if ((gap || revoked) && s->words->json) {
+    if ((gap || live || revoked) && s->words->json) {
         subscribe_print(s, ev);
     }
-    return position || gap || revoked;
+    return position || gap || live || revoked;
 }
 
 static void subscribe_on_event(void *ctx, const struct sse_event *ev)
