@@ -2,6 +2,7 @@
 --- mirrors it; loading fails if they differ. scripts/update_reference.lua generates conf/REFERENCE.md from it.
 --- Shape of a field: see schema.lua. Units are in the names. Docs are one or two Markdown sentences.
 
+local keys = require "config_keys"
 local routes = require "config_routes"
 
 local KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -37,44 +38,9 @@ local function section(name, doc, fields)
   return { name = name, kind = "section", doc = doc, fields = fields }
 end
 
--- Where the keys of a set come from: exactly one of these.
-local KEY_SOURCES = { "secret", "secret_file", "public_key_file", "jwks_file", "jwks_url" }
-
 local function optional_path(name, doc)
   return { name = name, kind = "text", off = true, default = false, expect = "the path of a file", doc = doc }
 end
-
-local key_fields = {
-  {
-    name = "secret", kind = "text", off = true, default = false, secret = true, max = 1024,
-    expect = "a text of at least 32 bytes",
-    doc = "HS256, HS384, HS512: the shared secret; take it from `env()`.",
-  },
-  optional_path("secret_file", "The same from a file; a newline at its end is not part of it."),
-  optional_path("public_key_file",
-    "RS, PS, ES, EdDSA: public keys in PEM (`-----BEGIN PUBLIC KEY-----`), one or more."),
-  optional_path("jwks_file", "A JWK Set (RFC 7517), of secrets or of public keys."),
-  {
-    name = "jwks_url", kind = "text", off = true, default = false, format = "jwks_url",
-    expect = 'a URL such as "https://id.example/.well-known/jwks.json"',
-    doc = "A JWK Set from a server, public keys only. `http` only from this machine.",
-  },
-  optional_path("ca_file", "`jwks_url`: certificates (PEM) to trust instead of the system's."),
-  {
-    name = "algorithms", kind = "list", max = 12, default = {},
-    of = {
-      kind = "text",
-      choices = {
-        "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
-      },
-    },
-    doc = "The algorithms that the keys may be used with. `{}`: all that match the type of the key.",
-  },
-  seconds("refresh_s", 300, 30, DAY, "`jwks_url`: how often it is fetched."),
-  seconds("stale_s", DAY, 60, YEARS_100,
-    "`jwks_url`: how long keys are used while the server cannot be reached. After that, and at a start without the "
-      .. "server, clients are temporarily refused."),
-}
 
 local ADDRESS_EXPECT = '"HOST:PORT", "[IPV6]:PORT" or "unix:/path"'
 
@@ -538,7 +504,7 @@ local fields = {
   }),
 
   {
-    name = "keys", kind = "map", fields = key_fields,
+    name = "keys", kind = "map", fields = keys.fields,
     doc = "Keys that tokens are verified with, for `tg.jwt(token, { keys = NAME, ... })`. Exactly one of `secret`, "
       .. "`secret_file`,\n`public_key_file`, `jwks_file`, `jwks_url` each. The broker checks files every five "
       .. "seconds, and when the policy is\nreloaded. It logs a file that it cannot read, and keeps the old keys.",
@@ -732,11 +698,11 @@ end
 local function check_keys(c, tools)
   for _, set in ipairs(c["keys"]) do
     local path, given = "keys." .. set.name, {}
-    for _, source in ipairs(KEY_SOURCES) do
+    for _, source in ipairs(keys.SOURCES) do
       given[#given + 1] = set[source] and source or nil
     end
     if #given ~= 1 then
-      tools.report(path, ("expected exactly one of %s, found %s"):format(table.concat(KEY_SOURCES, ", "),
+      tools.report(path, ("expected exactly one of %s, found %s"):format(table.concat(keys.SOURCES, ", "),
         #given == 0 and "none" or table.concat(given, " and ")))
     elseif set.ca_file and not set.jwks_url then
       tools.report(path .. ".ca_file", "has an effect with jwks_url only")
