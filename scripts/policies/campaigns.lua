@@ -50,7 +50,7 @@ function P.subscribe()
   return { topics = topics, expires = change, tags = { "campaigns" } }
 end
 
--- Streams that change together are asked one after the other: no offer that comes late may reach the last of them.
+-- An offer ends with its campaign, whoever is behind by then; one that comes late is refused.
 function P.publish(pub, who)
   local name = pub.topic:match "^campaign/(.*)$"
   if not who.backend then
@@ -65,6 +65,7 @@ function P.publish(pub, who)
   local now = os.time()
   for _, campaign in ipairs(rows) do
     if campaign.name == name and campaign.begins <= now and now < campaign.ends then
+      pub.expires = math.min(pub.expires or campaign.ends, campaign.ends)
       return pub
     end
   end

@@ -54,6 +54,23 @@ describe("campaigns", function()
     assert.same({}, p:connect({ last_event_id = tostring(seen - 1) }):data())
   end)
 
+  it("leave no offer behind where they are held again", function()
+    local first = p:connect {}
+    assert.granted(offer("autumn", 1))
+    assert.granted(p:post { topic = "campaign/autumn", data = 2, ttl = 5, bearer = "of-the-backend" })
+    assert.granted(p:post { topic = "campaign/autumn", data = 3, ttl = 500, bearer = "of-the-backend" })
+    local before = tostring(first:ids()[1] - 1)
+    first:disconnect()
+    p:at(NOW + 5)
+    assert.same({ 1, 3 }, p:connect({ last_event_id = before }):data())
+    rows = { { name = "autumn", begins = NOW + 10, ends = NOW + 100 } }
+    p:publish { topic = "campaigns/changed", data = "" }
+    p:at(NOW + 10)
+    local again = p:connect { last_event_id = before }
+    assert.granted(offer("autumn", 4))
+    assert.same({ 4 }, again:data())
+  end)
+
   it("change when the application says so", function()
     local c = p:connect {}
     rows = { { name = "flash", begins = NOW, ends = NOW + 5 } }
