@@ -26,7 +26,8 @@ function P.subscribe(req)
   if q.one then topics = { "k/" .. q.one, "k/end" } end
   if q.noise then topics[2] = "noise" end
   return { topics = topics, filter = q.filter or "none", format = "told", start = "latest",
-    limits = q.lag and { max_lag = 30, on_lag = "latest", events_per_s = 100 } or nil }
+    limits = q.lag and { max_lag = 30, on_lag = "latest", events_per_s = 40 }
+      or q.every and { every_s = tonumber(q.every) } or nil }
 end
 P.filters = {
   odd = function(ev)
@@ -86,12 +87,15 @@ function M.sqlite(options)
 end
 
 ----------------------------------------------------------------- clients
-local KINDS = { -- what they ask for; and of which topics: `matches(n)`, nil is k/end, and `noise`
+-- What they ask for; and of which topics: `matches(n)`, nil is k/end, and `noise`. `conflates`: live, too, they are
+-- sent but the newest event of each topic.
+local KINDS = {
   { query = {}, matches = function() return true end },
   { query = { filter = "odd" }, matches = function(n) return not n or n % 2 == 1 end },
   { query = { one = "7" }, matches = function(n) return not n or n == 7 end },
   { query = { noise = "1" }, matches = function() return true end, noise = true },
   { query = { lag = "1" }, matches = function() return true end },
+  { query = { every = "0.3" }, matches = function() return true end, conflates = true },
 }
 
 -- Takes the history from its beginning, and whatever comes.
@@ -318,7 +322,7 @@ local function judge_client(s, log, object)
       if ev.topic == "noise" or ev.data == "" then
         object("event %d of %s is in a snapshot", id, ev.topic)
       end
-    elseif log.matching[next_at] ~= id then
+    elseif log.matching[next_at] ~= id and not s.kind.conflates then
       object("event %d where %s was next", id, tostring(log.matching[next_at]))
     end
     next_at = upto(log.matching, id) + 1
@@ -327,7 +331,7 @@ local function judge_client(s, log, object)
   end
   -- It is told to be at `id` without an event.
   local function move(why, id)
-    if id < at or not snapshot and log.matching[next_at] and log.matching[next_at] <= id then
+    if id < at or not snapshot and not s.kind.conflates and log.matching[next_at] and log.matching[next_at] <= id then
       object("%s at %d, where it was at %d and %s was next", why, id, at, tostring(log.matching[next_at]))
     end
     at = id
