@@ -3,7 +3,8 @@
 -- of what the blocks name of the tree. What a block says is what is run, but for:
 --
 --   127.0.0.1:8080, 8081, 9090, 9091    ports that are free
---   /etc, /var/lib/tidegate, /backup    below the directory of the installation, also in the configuration
+--   /etc, /var/lib/tidegate, /backup    below the directory of the installation, also in the configuration; so is
+--                                       /usr/share/tidegate
 --   /tmp/other                          below the working directory
 --   https://events.example.org          the broker of the page
 --   -g tidegate, 10001                  the group, the user of this process
@@ -25,6 +26,23 @@ local STAND_INS = { "tidegate", "tidegate-bench", "curl", "tail", "pidof", "make
   "systemd-sysusers", "systemd-tmpfiles", "podman", "certbot", "tidegate_spec", "deps", "run" }
 
 local ENTITLEMENT = "psql -qc 'CREATE TABLE entitlement (tenant text, login text, topic text, role text)'"
+
+-- The configuration and the policy of "An answer in the same request".
+local function answers_in_one_request()
+  local section = pages.read("scripts/STREAMS.md"):match "\n## An answer in the same request\n(.-)\n## "
+  return ([[
+cat > policy.lua <<'END'
+%sEND
+cat > tidegate.lua <<'END'
+return {
+  keys = { main = { secret = "of-thirty-two-bytes-or-some-more" } },
+  %s,
+  policy = { file = "policy.lua" },
+}
+END
+tidegate check
+tidegate serve]]):format(section:match "\n```lua\n(local P .-\nreturn P\n)", section:match "\n```lua\n(http = .-)\n```")
+end
 
 -- What pages need or show beyond their blocks.
 --   conf      is put into the installed configuration
@@ -64,7 +82,15 @@ local PAGES = {
       ["tidegate subscribe"] = [[echo '{"topic":"orders/line","data":"of a file"}' > events.ndjson]],
     },
     seen = { ' reserved {"book":"emma"}', '"data":"of a file"', '"sub": "ann"' } },
-  ["scripts/CLOUDEVENTS.md"] = { serve = true, seen = { '{"id":"%d+"}\n{"id":"%d+"}\n' } },
+  ["scripts/CLOUDEVENTS.md"] = { serve = true,
+    policy = { "function P.subscribe(", pages.read("scripts/CLOUDEVENTS.md"):match "\n(function P.subscribe.-\nend\n)"
+      .. "local function not_asked(" },
+    seen = { '{"id":"%d+"}\n{"id":"%d+"}\n', 'data: {"specversion":"1.0","id":"1","source":"/shop"' } },
+  ["scripts/STREAMS.md"] = { before = { ["--sub model"] = answers_in_one_request() },
+    seen = { "\ndata: Air scatters blue light.\n", "\nevent: done\n" } },
+  ["scripts/MCP.md"] = { before = { ["tidegate check"] = "cat > tidegate.lua <<'END'\n"
+      .. pages.read("scripts/MCP.md"):match "\n```lua\n(return {.-\n}\n)" .. "END" },
+    seen = { "\r\n[Mm]cp%-[Ss]ession%-[Ii]d: %x+%-%d+%-%x+\r\n" } },
   ["scripts/TUTORIAL.md"] = { before = { ["shop-1"] = [[sed -i 's/127\.0\.0\.1:8080/127.0.0.1:8080/; ]]
       .. [[s/127\.0\.0\.1:8081/127.0.0.1:8081/' tidegate.lua]] },
     seen = { "without a token: exit code 77", '"card":"%*%*%*%*"', ' message {"state":"paid"}\n',
@@ -153,6 +179,7 @@ describe("shell blocks of the documentation", function()
     all("/etc/tidegate", root .. "/etc/tidegate")
     all("/etc/letsencrypt", root .. "/etc/letsencrypt")
     all("/var/lib/tidegate", root .. "/var/lib/tidegate")
+    all("/usr/share/tidegate", root .. "/usr/share/tidegate")
     all("/backup", root .. "/backup")
     all("/tmp/other", work .. "/other")
     all("-g tidegate", "-g " .. uv.getgid())
