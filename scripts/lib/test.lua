@@ -492,8 +492,8 @@ end
 --- The client has: kind ("granted", "denied", "transient"), status, headers, reason (of a temporary refusal: what the
 --- broker's log says, "subscribe: p.lua:3: ...", or what the client is told where no hook has said anything) and
 --- retry_after (of a denial),
---- subscription ({ topics, filter, format, params, expires, audience, presence, quota, tags }: equal audiences share policy
---- work).
+--- subscription ({ topics, filter, format, params, expires, audience, presence, quota, tags }: equal audiences share
+--- policy work).
 function Policy:connect(options)
   options = options or {}
   check_keys(options, request_options, 2)

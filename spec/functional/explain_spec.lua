@@ -139,8 +139,8 @@ describe("explain", function()
     doc, expiry = of {}
     assert.same({ "delivered", nil }, { doc.outcome, expiry })
     local path = ("/connections/%s/explain"):format(doc.connection.id)
-    local r = http.post(broker().admin, path, ('{"topic":"%s","data":"x","expires":1500000000}'):format(doc.event.topic),
-      { ["Content-Type"] = "application/json" })
+    local past = '{"topic":"%s","data":"x","expires":1500000000}'
+    local r = http.post(broker().admin, path, past:format(doc.event.topic), { ["Content-Type"] = "application/json" })
     assert.same({ 200, "would-not-deliver", "event-expired" }, { r.status, r.json.outcome, r.json.reason })
   end)
 
