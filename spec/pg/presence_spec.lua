@@ -14,6 +14,7 @@ return {
     return { topics = { "room/**" }, format = "json", start = req.query.start or "now",
       presence = req.query.as and { topic = "room/members", member = who.sub, data = { is = req.query.data } } }
   end,
+  publish = function(pub) return pub end,
 }
 ]]
 
@@ -152,6 +153,59 @@ describe("presence in PostgreSQL", function()
     assert.is_true(a:metric "tidegate_presence_failed_total" > 0)
     db:sql "ALTER TABLE tidegate.outbox DROP CONSTRAINT nobody"
     is_present(a, "+ann +bob +eve +nobody")
+  end)
+
+  -- INSERTs of presence into the outbox fail with that SQLSTATE, where `when` holds.
+  local function refuse(db, sqlstate, when)
+    db:sql(([[CREATE OR REPLACE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '%s'; END $$;
+      CREATE TRIGGER refuse BEFORE INSERT ON tidegate.outbox FOR EACH ROW WHEN (%s) EXECUTE FUNCTION public.refuse()]])
+      :format(sqlstate, when or "true"))
+    return function() db:sql "DROP TRIGGER refuse ON tidegate.outbox" end
+  end
+
+  it("has nobody wait for long behind a lock, a deadlock or a server that is full", function()
+    local a, _, db = pair { grace_s = 600, lease_s = 1200 } -- who is taken for refused waits for long
+    local there = ""
+    for i, sqlstate in ipairs { "55P03", "40P01", "57014", "53100", "25006" } do
+      local failed = a:metric "tidegate_presence_failed_total"
+      local allow = refuse(db, sqlstate)
+      enter(a, "m" .. i)
+      eventually("it failed", function()
+        return a:metric "tidegate_presence_failed_total" > failed
+      end, 60)
+      allow()
+      there = there .. (i > 1 and " " or "") .. "+m" .. i
+      is_present(a, there)
+    end
+    assert.is_not_nil(a:logged { msg = "what was said of members could not be stored now", sqlstate = "40P01" })
+  end)
+
+  it("does not ask again and again when its lease runs out while it drains", function()
+    local db = server():database()
+    local b = db:broker { policy = POLICY, config = { store = { latest = { "room/members/*" } },
+      presence = { grace_s = 600, lease_s = 1200 }, drain = { timeout_s = 3 } } }
+    enter(b, "ann")
+    is_present(b, "+ann")
+    -- a sequence, for it counts what is rolled back, too
+    db:sql [[CREATE SEQUENCE public.asked; GRANT ALL ON SEQUENCE public.asked TO PUBLIC;
+      CREATE OR REPLACE FUNCTION tidegate.presence_change(p_broker bigint, p_topics text[], p_datas text[],
+        OUT joined bigint, OUT gone bigint) LANGUAGE plpgsql AS $$
+      BEGIN PERFORM nextval('public.asked'), 1 FROM tidegate.presence_lock FOR UPDATE; END $$;
+      DELETE FROM tidegate.broker]]
+    local lock = db:session()
+    lock:run "BEGIN; SELECT FROM tidegate.presence_lock FOR UPDATE"
+    enter(b, "bob")
+    local slow = http.connect(b) -- it is waited for
+    slow:send(http.render("POST", "/events?topic=a", { ["Content-Length"] = "5" }) .. "he")
+    eventually("a request is under way", function() return b:metric "tidegate_http_bodies_bytes" > 0 end)
+    b:signal "TERM"
+    eventually("it drains", function() return b:logged { msg = "draining" } end)
+    lock:run "COMMIT"
+    lock:close()
+    b:stop { timeout = 30 }
+    local asked = tonumber(db:sql "SELECT last_value FROM public.asked")
+    assert.is_true(asked <= 3, asked)
   end)
 
   it("is what the streams say, whatever comes and goes, and however often connections break", function()

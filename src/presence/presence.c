@@ -52,7 +52,8 @@ struct presence {
     struct task send;
     struct deadline beat, again;
     bool busy;     /* the store is working on `op` */
-    bool beat_due; /* before anything else */
+    bool beat_due; /* before anything else, but for... */
+    bool turn;     /* ...changes that may go first, once: the last beat failed */
     bool known;    /* the store has a lease of this process */
     bool waits;    /* for `again` */
     bool draining, ended;
@@ -217,10 +218,12 @@ static void presence_on_send(struct task *t)
     if (p->busy || p->waits || p->ended || !p->store) {
         return;
     }
+    bool turn = p->turn && p->known && !list_empty(&p->due);
+    p->turn = false;
     if (p->draining && list_empty(&p->due)) {
         p->ended = true;
         presence_order(p, STORE_PRESENCE_END, 0);
-    } else if (p->beat_due && !p->draining) {
+    } else if (p->beat_due && !p->draining && !turn) {
         p->beat_due = false;
         presence_order(p, STORE_PRESENCE_BEAT, 0);
     } else if (!list_empty(&p->due) && p->known) {
@@ -319,10 +322,12 @@ static void presence_on_done(struct store_presence *op)
     } else if (op->kind == STORE_PRESENCE_BEAT && op->rc == 0) {
         presence_take_beat(p, op);
     }
-    if (op->rc == UV_ESRCH) { /* the lease has run out */
+    if (op->rc == UV_ESRCH) { /* the lease has run out; where it drains, the others say the rest */
         p->beat_due = true;
+        p->ended = p->draining;
     } else if (op->rc && op->rc != UV_ECANCELED && op->kind != STORE_PRESENCE_END) {
-        p->beat_due = p->beat_due || op->kind == STORE_PRESENCE_BEAT;
+        p->turn = op->kind == STORE_PRESENCE_BEAT;
+        p->beat_due = p->beat_due || p->turn;
         presence_later(p, op->rc);
     }
     if (op->rc != UV_ECANCELED) {

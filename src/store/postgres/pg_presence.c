@@ -4,6 +4,8 @@
 #include "base/logging.h"
 #include "store/postgres/store_pg_state.h"
 
+#include <string.h>
+
 enum { SWEEP_ROWS = 1000, BATCH_MAX_BYTES = 64 * 1024 * 1024 };
 
 static const struct pg_statement change_statement = {
@@ -36,6 +38,27 @@ static void pg_presence_take(struct store_presence *op, const PGresult *res)
     }
 }
 
+/* Is it the server, the moment or the schema that refuses, and not what is said of a member (a CHECK, a trigger)? Then
+ * members who are told of one at a time fare no better. */
+static bool pg_presence_is_passing(const struct pg_fault *f)
+{
+    static const char *const classes[] = {"08", "25", "40", "42", "53", "55", "57", "58", "XX"};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        if (strncmp(f->sqlstate, classes[i], 2) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int pg_presence_failure(const struct store_pg *s, const struct pg_fault *f)
+{
+    return s->closing                                       ? UV_ECANCELED
+           : !f                                             ? UV_EIO
+           : f->code == UV_EIO && pg_presence_is_passing(f) ? UV_EAGAIN
+                                                            : f->code;
+}
+
 static void pg_presence_on_done(void *ctx, uint64_t token, const PGresult *res,
                                 const struct pg_fault *f)
 {
@@ -43,13 +66,15 @@ static void pg_presence_on_done(void *ctx, uint64_t token, const PGresult *res,
     struct store_presence *op = s->presence;
     (void)token;
     s->presence = NULL;
-    op->rc = res ? 0 : s->closing ? UV_ECANCELED : f ? f->code : UV_EIO;
+    op->rc = res ? 0 : pg_presence_failure(s, f);
     if (res) {
         pg_presence_take(op, res);
     } else {
         s->metrics->store_errors++;
         if (!s->closing && f && f->code == UV_EIO) {
-            log_warn("store", "what was said of members was refused",
+            log_warn("store",
+                     op->rc == UV_EIO ? "what was said of members was refused"
+                                      : "what was said of members could not be stored now",
                      LOG_F(log_str("sqlstate", f->sqlstate), log_str("error", f->text)));
         }
     }
