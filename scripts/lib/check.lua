@@ -4,7 +4,7 @@
 ---   configuration    its problems, one a line; the rest is about what is right of it then, or missing
 ---   overridden    { section = bool }: do options say something else than the file;  environment    names of variables
 ---   policy, files    paths (no policy: it is not known which);  targets    names of http_targets
----   latest    patterns of store.latest
+---   latest    patterns of store.latest;  routes    of each of http.routes: does it publish?
 ---   settings    what is wrong with some: { error = bool, text = }
 ---   store       { result = "fine" | "wrong" | "unsure" | "away" | "skipped", text = }: see store_check.h
 ---   about, load_error, database, luacheck    see policy_check.h
@@ -355,10 +355,26 @@ local function judge_sets(facts, report)
   end
 end
 
+-- Routes that refuse all that they are there for.
+local function judge_routes(facts, report)
+  for _, hook in ipairs(facts.about.hooks) do
+    if hook == "publish" then
+      return
+    end
+  end
+  for i, publishes in ipairs(facts.routes) do
+    if publishes then
+      add(report, of_setting(facts, "warning",
+        ("http.routes[%d]: publishes, and the policy has no hook publish: every POST gets 403"):format(i)))
+    end
+  end
+end
+
 local function judge_policy(facts, report, skip)
   judge_files(facts, report, skip)
   judge_filters(facts, report)
   judge_sets(facts, report)
+  judge_routes(facts, report)
   if facts.database and facts.database.skipped then
     skip("database", facts.database.skipped)
   elseif facts.database then

@@ -286,8 +286,11 @@ function Tries:judge()
     end
     local problem = self.problems[hook]
     if problem and problem.severity == "warning" and fate.failure and not fate.works then
-      problem.message = problem.message:gsub("fails for ", "fails for every request that was made up, so for ", 1)
-      problem.hint = problem.hint .. "; if it needs special values, name some with --samples"
+      local what, text = problem.message:match "^%S+ fails for (.-): (.*)$"
+      what = what:gsub("^an anonymous request", "has no token"):gsub("^a token", "has %0"):gsub("^a ", "is %0")
+      problem.message = ("%s fails for every request that check tries. The first %s: %s"):format(hook, what, text)
+      problem.hint = ("%s; or name requests that work with --samples FILE%s"):format(problem.hint,
+        #self.routes > 0 and ', those of routes with their path: "path": "/ask/7"' or "")
       self.to.worsen(problem)
     end
   end
@@ -455,7 +458,7 @@ local function try_made_up(facts, to, check)
   local function tries_on(bench, take, outside)
     benches[#benches + 1] = bench
     return setmetatable({ bench = bench, take = take, to = to, seen = seen, outside = outside, limit = limit,
-      policy = facts.policy, latest = facts.latest, fates = fates, problems = problems }, Tries)
+      policy = facts.policy, latest = facts.latest, routes = facts.routes, fates = fates, problems = problems }, Tries)
   end
   local tries, wanted
   for i, outside in ipairs(OUTSIDE) do

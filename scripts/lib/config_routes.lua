@@ -134,7 +134,8 @@ local function check_topic(route, path, names, report)
   elseif route.topic then
     for name in route.topic:gmatch "{([^{}]*)}" do
       if not names[name] and not (cloudevents and OF_CLOUDEVENTS[name]) then
-        report(path .. ".topic", ("{%s} is not in the path"):format(name))
+        report(path .. ".topic", ("{%s} is not in the path%s"):format(name,
+          cloudevents and ", and of a CloudEvent only {source}, {type} and {subject} may be there" or ""))
       end
     end
     local literal = route.topic:gsub("{[^{}]+}", "x")

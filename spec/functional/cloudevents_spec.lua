@@ -137,6 +137,10 @@ describe("CloudEvents", function()
       assert.truthy(r.json.detail:find("expected a CloudEvent", 1, true), r.json.detail)
     end
     assert.equal(405, http.get(broker(), "/any").status)
+    r = post(event { id = "r" }, { ["Content-Type"] = "application/cloudevents+avro" }, "/events")
+    assert.equal(415, r.status)
+    assert.truthy(r.json.detail:find("; expected application/cloudevents+json or application/cloudevents-batch+json", 1,
+      true), r.json.detail)
   end)
 
   it("are found by filters, attribute by attribute", function()

@@ -3,6 +3,7 @@
 local child = require "support.child"
 local files = require "support.files"
 local http = require "support.http"
+local json = require "dkjson"
 local pages = require "support.pages"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
@@ -159,5 +160,37 @@ describe("the page's policy for a payment provider", function()
       assert.equal(400, pay(body, mac(body)).status, body)
     end
     assert.equal(401, http.post(broker(), "/events?topic=pay", "{}", { ["X-Signature"] = mac "{}" }).status)
+  end)
+end)
+
+describe("tidegate check", function()
+  local function problem(hooks)
+    local b = tidegate.prepare { files = {
+      ["conf.lua"] = [[return { policy = { file = "try.lua" }, http = { routes = {
+        { path = "/sub/{name}", subscribe = true },
+        { path = "/ask/{name}", publish = "raw", topic = "a/{name}" } } } }]],
+      ["try.lua"] = "local P = { api = 1 }\nfunction P.authenticate() return {} end\n" .. hooks .. "\nreturn P\n",
+    } }
+    tidegate.forget_later(b)
+    local _, out = tidegate.run(tidegate.binary(), { args = { "check", "conf.lua", "--no-luacheck", "--json" },
+      cwd = b.dir })
+    local problems = json.decode(out).problems
+    assert(#problems < 2, out)
+    return problems[1]
+  end
+  local SUBSCRIBE = "function P.subscribe() return { topics = { 'a/*' }, filter = 'none' } end\n"
+  local PUBLISH = "function P.publish(pub) return pub end\n"
+
+  it("warns of routes that publish where the policy has no such hook", function()
+    local p = problem(SUBSCRIBE)
+    assert.same({ "warning", "configuration",
+      "http.routes[2]: publishes, and the policy has no hook publish: every POST gets 403" },
+      { p.severity, p.source, p.message })
+    assert.is_nil(problem(SUBSCRIBE .. PUBLISH))
+  end)
+
+  it("tells how requests of a route are named where the policy needs one", function()
+    local p = problem(PUBLISH .. "function P.subscribe(req) return { topics = { tg.topic(req.params.name) } } end")
+    assert.matches('work with %-%-samples FILE, those of routes with their path: "path": "/ask/7"$', p.hint)
   end)
 end)

@@ -225,7 +225,8 @@ describe("a page of history", function()
 
   it("is refused as streams are", function()
     assert.same({ 403, "not you" }, { get({ sub = "eve" }).status, get({ sub = "eve" }).json.detail })
-    for query, words in pairs { [{ limit = 1001 }] = "at most 1000", [{ since = "noon" }] = "a time was expected" } do
+    for query, words in pairs { [{ limit = 1001 }] = 'limit is "1001": a number of events from 1 to 1000 was expected',
+      [{ limit = 0 }] = "from 1 to 1000 was", [{ since = "noon" }] = "a time was expected" } do
       local r = get(query)
       assert.equal(400, r.status)
       assert.truthy(r.json.detail:find(words, 1, true))

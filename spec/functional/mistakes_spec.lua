@@ -191,11 +191,11 @@ return { policy = { file = "policy.lua" },
     b:write_file("conf.lua", conf)
     local code, out, err = tidegate.run(tidegate.binary(), { args = { "serve", "conf.lua", "--single" }, cwd = b.dir })
     assert.equal(78, code, out .. err)
-    has(err, "was written by a newer Tidegate (schema 99, this one knows up to 1): install that version")
+    has(err, "was written by a newer Tidegate (schema 99, this one knows up to ")
     code, out, err = tidegate.run(tidegate.binary(), { args = { "check", "conf.lua", "--no-luacheck", "--no-samples" },
       cwd = b.dir })
     assert.equal(78, code, out .. err)
-    has(err, "store.path: ", "by a newer Tidegate (schema 99, this one knows up to 1): install that version")
+    has(err, "store.path: ", "by a newer Tidegate (schema 99, this one knows up to ")
   end)
 end)
 
@@ -247,7 +247,7 @@ return {
   it("25, topics that are none: which rule they break", function()
     for topic, words in pairs {
       ["/a"] = "topic: has an empty segment ('/' at the start or end, or '//')", ["a//b"] = "has an empty segment",
-      ["a/**/b"] = "topic: holds '*', which only patterns may", ["a%00b"] = "bad %-escape, or is not UTF-8",
+      ["a/**/b"] = "topic: holds '*', which only patterns may hold", ["a%00b"] = "bad %-escape, or is not UTF-8",
       ["%ff"] = "bad %-escape, or is not UTF-8", [("x"):rep(256)] = "topic: is longer than 255 bytes",
     } do
       has(detail_of(400, "?topic=" .. topic, "x", "text/plain"), words)

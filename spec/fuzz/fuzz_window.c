@@ -74,7 +74,7 @@ static void check_query(const struct http_query *q)
     char *const all[] = {since, until, limit};
     struct window w;
     memset(detail, 'x', sizeof detail);
-    if (window_parse(q, NULL, 0, now_ms, &w, detail, sizeof detail)) {
+    if (window_parse(q, NULL, 0, now_ms, WINDOW_LIMIT_MAX, &w, detail, sizeof detail)) {
         require(w.limit <= WINDOW_LIMIT_MAX && w.until_id <= EVENT_ID_MAX);
         require(!(w.until && w.until_id) && (!w.until_id || w.until_id >= WINDOW_FIRST_ID));
         require(window_is_finite(&w) == (w.until || w.until_id || w.limit));
@@ -83,7 +83,7 @@ static void check_query(const struct http_query *q)
         require(memchr(detail, '\0', sizeof detail) != NULL);
         require(strstr(detail, since) || strstr(detail, until) || strstr(detail, limit));
     }
-    require(window_parse(q, all, 3, now_ms, &w, detail, sizeof detail));
+    require(window_parse(q, all, 3, now_ms, WINDOW_LIMIT_MAX, &w, detail, sizeof detail));
     require(!w.since && !window_is_finite(&w));
 }
 

@@ -44,7 +44,8 @@ describe("http.routes", function()
       ['{ path = "/a", publish = "form" }'] = { "topic: is needed", 5 },
       ['{ path = "/a", publish = "raw", topic = "t/{x}" }'] = { "{x} is not in the path", 5 },
       ['{ path = "/a", publish = "raw", topic = "t/{source}" }'] = { "{source} is not in the path", 5 },
-      ['{ path = "/a", publish = "cloudevents", topic = "t/{id}" }'] = { "{id} is not in the path", 5 },
+      ['{ path = "/a", publish = "cloudevents", topic = "t/{id}" }'] = {
+        "{id} is not in the path, and of a CloudEvent only {source}, {type} and {subject}", 5 },
       ['{ path = "/a", publish = "raw", topic = "t//x" }'] = { "is not a topic", 5 },
       ['{ path = "/a", publish = "raw", topic = "t/{x" }'] = { "is not a topic", 5 },
       ['{ path = "/a", publish = "raw", topic = "t/*" }'] = { "expected a topic", 5 },

@@ -25,7 +25,7 @@ describe("event check", function()
       { { topic = "" }, "topic: is empty; expected segments separated by '/'" },
       { { topic = ("x"):rep(256) }, "topic: is longer than 255 bytes" },
       { { topic = "a/\xff" }, "topic: is not valid UTF-8" },
-      { { topic = "a/*" }, "topic: holds '*', which only patterns may" },
+      { { topic = "a/*" }, "topic: holds '*', which only patterns may hold" },
       { { topic = "/a" }, "topic: has an empty segment ('/' at the start or end, or '//')" },
       { { topic = "a\nb" }, "topic: holds a control character" },
       { { topic = "a\0b" }, "topic: holds a control character" },

@@ -193,8 +193,15 @@ describe("policy", function()
         "heartbeat (seconds): a whole number from 1 to 3600 was expected, got 0",
       ["{ topics = { 'a' }, heartbeat = '15' }"] =
         "heartbeat (seconds): a whole number from 1 to 3600 was expected, got string",
-      ["{ topics = { 'a' }, expires = os.time() }"] = "expires (Unix seconds, in the future): a whole number from",
-      ["{ topics = { 'a' }, expires = 1700000000000 }"] = "expires (Unix seconds, in the future): a whole number from",
+      ["{ topics = { 'a' }, expires = os.time() }"] = "expires (Unix seconds, in the future): was ",
+      ["{ topics = { 'a' }, expires = os.time() + 1.5 }"] =
+        "expires (Unix seconds, in the future): a whole number from",
+      ["{ topics = { 'a' }, expires = 'soon' }"] =
+        "expires (Unix seconds, in the future): a number such as os.time() + 300 was expected, got string",
+      ["{ topics = { 'a' }, expires = 1700000000000 }"] =
+        "expires (Unix seconds, in the future): 1700000000000 is in milliseconds: divide by 1000",
+      ["{ topics = { 'a' }, every_s = 1 }"] = "every_s belongs into limits: limits = { every_s = 1 }",
+      ["{ topics = { 'a' }, on_lag = 'skip' }"] = "on_lag belongs into limits: limits = { on_lag = \"skip\" }",
       ["{ topics = { 'a' }, prime = 'event ' }"] =
         "prime: \"event\", \"id\", \"data\" or \"none\" was expected, got 'event '",
       ["{ topics = { 'a' }, prime = true }"] = "prime: a string was expected, got boolean",
@@ -421,8 +428,8 @@ describe("policy", function()
       ["return { 'a' }"] = "identity: the keys of an object must be strings",
       ["return { a = ('x'):rep(2048) }"] = "identity: longer than 2048 bytes",
       ["return { a = '\\xff' }"] = "identity.a: a string that is not UTF-8",
-      ["return { expires = 'soon' }"] = "identity.expires (Unix seconds): a whole number",
-      ["return { expires = 1700000000000 }"] = "identity.expires (Unix seconds): a whole number",
+      ["return { expires = 'soon' }"] = "identity.expires (Unix seconds): a number such as os.time() + 300",
+      ["return { expires = 1700000000000 }"] = "identity.expires (Unix seconds): 1700000000000 is in milliseconds",
       ["return { expires = -1 }"] = "identity.expires (Unix seconds): a whole number",
       ["error{}"] = "an error object that is a table",
     } do

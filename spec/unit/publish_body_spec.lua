@@ -243,6 +243,7 @@ end)
 -- Every way to be refused: { what is sent, status, the whole text }
 describe("a refusal says which envelope, which field, what was expected:", function()
   local unknown = "; an envelope has topic, data, type, key, attrs, expires, ttl"
+  local cloudevent = "; this looks like a CloudEvent: send it as Content-Type: application/cloudevents+json"
   local content = "; expected application/json or application/x-ndjson, or ?topic=NAME in the query where the body is "
     .. "the data itself"
   local no_binary = "; encode binary data, for instance as Base64"
@@ -263,7 +264,7 @@ describe("a refusal says which envelope, which field, what was expected:", funct
     for _, case in ipairs {
       { { query = "topic=" }, 400, "topic: is empty; expected segments separated by '/'" },
       { { query = "topic" }, 400, "topic: is empty; expected segments separated by '/'" },
-      { { query = "topic=a/*" }, 400, "topic: holds '*', which only patterns may" },
+      { { query = "topic=a/*" }, 400, "topic: holds '*', which only patterns may hold" },
       { { query = "topic=a//b" }, 400, "topic: has an empty segment ('/' at the start or end, or '//')" },
       { { query = "topic=a%0Ab" }, 400, "topic: holds a control character" },
       { { query = "topic=" .. ("x"):rep(256) }, 400, "topic: is longer than 255 bytes" },
@@ -332,7 +333,7 @@ describe("a refusal says which envelope, which field, what was expected:", funct
       { '{"topic":null,"data":"x"}', 400, "topic: expected a string, got null" },
       { '{"topic":["a"],"data":"x"}', 400, "topic: expected a string, got an array" },
       { '{"topic":"","data":"x"}', 400, "topic: is empty; expected segments separated by '/'" },
-      { '{"topic":"a/**","data":"x"}', 400, "topic: holds '*', which only patterns may" },
+      { '{"topic":"a/**","data":"x"}', 400, "topic: holds '*', which only patterns may hold" },
       { '{"topic":"a\\u0000","data":"x"}', 400, "topic: holds a control character" },
       { '{"topic":"a"}', 400, "data: is missing; expected a string or any JSON value" },
       { '{"topic":"a","data":"x\\u0000"}', 400,
@@ -366,6 +367,8 @@ describe("a refusal says which envelope, which field, what was expected:", funct
       { '{"topic":"a","data":"x","keys":"x"}', 400, 'unknown field "keys"; did you mean "key"?' },
       { '{"topic":"a","data":"x","attributes":{}}', 400, 'unknown field "attributes"' .. unknown },
       { '{"topic":"a","data":"x","id":"7"}', 400, 'unknown field "id"' .. unknown },
+      { '{"specversion":"1.0","id":"1"}', 400, 'unknown field "specversion"' .. cloudevent },
+      { '{"id":"1","source":"/a","specversion":"1.0"}', 400, 'unknown field "id"' .. cloudevent },
       { '{"":1}', 400, 'unknown field ""' .. unknown },
       { '{"' .. ("q\u{e9}"):rep(40) .. '":1}', 400, 'unknown field "' .. ("q??"):rep(20) .. '..."' .. unknown },
       { '{"topic":"a","data":"' .. ("x"):rep(1001) .. '"}', 413, "data: is 1001 bytes long; an event may hold 1000" },

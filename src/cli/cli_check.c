@@ -99,6 +99,15 @@ static json_t *latest_of(const struct config *cfg)
     return list;
 }
 
+static json_t *routes_of(const struct config *cfg)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < cfg->http.routes.n; i++) {
+        (void)json_array_append_new(list, json_boolean(cfg->http.routes.v[i].publish != NULL));
+    }
+    return list;
+}
+
 static json_t *keys_of(const struct config *cfg)
 {
     json_t *list = json_array();
@@ -202,6 +211,7 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
     (void)json_object_set_new(facts, "targets", targets_of(cfg));
     (void)json_object_set_new(facts, "keys", keys_of(cfg));
     (void)json_object_set_new(facts, "latest", latest_of(cfg));
+    (void)json_object_set_new(facts, "routes", routes_of(cfg));
     (void)json_object_set_new(facts, "settings", settings_of(cfg, rc == 0));
     (void)json_object_set_new(facts, "store", store_of(cfg, w->policy.database));
     if (*cfg->policy.file) {

@@ -65,7 +65,7 @@ static const char *topic_check(struct slice rest, bool wildcards)
         } else if (!has_star(segment)) {
             continue;
         } else if (!wildcards) {
-            bad = FIELD "holds '*', which only patterns may";
+            bad = FIELD "holds '*', which only patterns may hold";
         } else if (slice_is(segment, "**")) {
             bad = rest.p ? FIELD "has '**' before its last segment" : NULL;
         } else if (!slice_is(segment, "*")) {

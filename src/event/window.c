@@ -3,6 +3,7 @@
 #include "base/decimal.h"
 #include "event/event.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #define WINDOW_TIME_EXPECTED                                                                       \
@@ -152,13 +153,15 @@ static bool window_refuse(char *detail, size_t size, const char *name, struct sl
 }
 
 static bool window_take(struct window *w, struct slice name, struct slice value, int64_t now_ms,
-                        char *detail, size_t size)
+                        uint64_t limit_max, char *detail, size_t size)
 {
     uint64_t n;
     if (slice_is(name, "limit")) {
-        if (!decimal_parse(value, WINDOW_LIMIT_MAX, &w->limit) || w->limit == 0) {
-            return window_refuse(detail, size, "limit", value,
-                                 "a number of events from 1 to 1000000 was expected");
+        if (!decimal_parse(value, limit_max, &w->limit) || w->limit == 0) {
+            char expected[80];
+            snprintf(expected, sizeof expected,
+                     "a number of events from 1 to %" PRIu64 " was expected", limit_max);
+            return window_refuse(detail, size, "limit", value, expected);
         }
     } else if (slice_is(name, "since")) {
         w->since = window_time(value, now_ms, &w->since_ms);
@@ -181,7 +184,7 @@ static bool window_take(struct window *w, struct slice name, struct slice value,
 }
 
 bool window_parse(const struct http_query *q, char *const *theirs, size_t their_count,
-                  int64_t now_ms, struct window *out, char *detail, size_t size)
+                  int64_t now_ms, uint64_t limit_max, struct window *out, char *detail, size_t size)
 {
     static const char *const names[] = {"since", "until", "limit"};
     *out = (struct window){.since = false};
@@ -204,7 +207,8 @@ bool window_parse(const struct http_query *q, char *const *theirs, size_t their_
             }
             found = &q->params[i];
         }
-        if (found && !window_take(out, found->name, found->value, now_ms, detail, size)) {
+        if (found &&
+            !window_take(out, found->name, found->value, now_ms, limit_max, detail, size)) {
             return false;
         }
     }

@@ -34,9 +34,10 @@ static inline bool window_is_finite(const struct window *w)
  * 10^11); "-15m", "-90s", "-2h", "-3d": before `now_ms`. */
 bool window_time(struct slice text, int64_t now_ms, int64_t *out_ms);
 
-/* Names that the policy reads, `theirs`, are left to it. False: `detail` has the field, its value and what was
+/* Names that the policy reads, `theirs`, are left to it. `limit_max`: the most that limit= may say. False: `detail` has the field, its value and what was
  * expected. */
 bool window_parse(const struct http_query *q, char *const *theirs, size_t their_count,
-                  int64_t now_ms, struct window *out, char *detail, size_t size);
+                  int64_t now_ms, uint64_t limit_max, struct window *out, char *detail,
+                  size_t size);
 
 #endif

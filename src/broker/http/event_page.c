@@ -662,13 +662,6 @@ void event_page_request(struct broker *b, struct stream *s, const struct policy_
                         const struct last_event_id *asked, const struct window *window, bool lines)
 {
     struct slice known = http_request_header(prq->http, "If-None-Match");
-    if (window->limit > EVENT_PAGE_LIMIT_MAX) {
-        char why[120];
-        snprintf(why, sizeof why, "limit is \"%" PRIu64 "\": a page has at most %d events",
-                 window->limit, EVENT_PAGE_LIMIT_MAX);
-        refuse(b->refusals, s, 400, slice_str(why));
-        return;
-    }
     if (b->draining) {
         refuse_transient(b->refusals, s, false, REFUSAL_DRAINING, "the broker is shutting down");
         return;

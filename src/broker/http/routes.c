@@ -253,8 +253,10 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
     const char *meant;
     struct window window;
     char why[240];
-    bool fits = window_parse(query, b->opt.query_params, b->opt.query_param_count,
-                             loop_unix_ms(b->loop), &window, why, sizeof why);
+    struct accept accept = accept_of(rq);
+    bool fits = window_parse(
+        query, b->opt.query_params, b->opt.query_param_count, loop_unix_ms(b->loop),
+        accept_page(&accept) ? EVENT_PAGE_LIMIT_MAX : WINDOW_LIMIT_MAX, &window, why, sizeof why);
     if (!fits) {
         refuse(b->refusals, s, 400, slice_str(why));
     } else if (last_event_id_misspelt(query, &given, &meant)) {
@@ -263,7 +265,6 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
                  given.n < 64 ? (int)given.n : 64, given.p, meant);
         refuse(b->refusals, s, 400, slice_str(detail));
     } else {
-        struct accept accept = accept_of(rq);
         if (accept_page(&accept)) {
             event_page_request(b, s, &prq, &r, &window, !accept.json);
         } else {

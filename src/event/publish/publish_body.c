@@ -340,8 +340,10 @@ static int publish_body_check_type(struct publish_body_reader *r, enum body_kind
     return publish_body_refuse_type(
         r, cloudevents ? "a CloudEvent: application/cloudevents+json, "
                          "application/cloudevents-batch+json, or fields such as ce-id"
-                       : "application/json or application/x-ndjson, or ?topic=NAME in the query "
-                         "where the body is the data itself");
+           : publish_body_claims_cloudevents(r->rq)
+               ? "application/cloudevents+json or application/cloudevents-batch+json"
+               : "application/json or application/x-ndjson, or ?topic=NAME in the query "
+                 "where the body is the data itself");
 }
 
 static int check_fields(struct publish_body_reader *r, enum body_kind kind)

@@ -450,12 +450,17 @@ static bool publish_ce_field(const struct http_header *h, struct slice *name)
     return is;
 }
 
+bool publish_body_claims_cloudevents(const struct http_request *rq)
+{
+    static const char any[] = "application/cloudevents";
+    struct slice type = http_request_header(rq, "Content-Type");
+    return type.n >= sizeof any - 1 && slice_is_nocase(slice_of(type.p, sizeof any - 1), any);
+}
+
 bool publish_body_is_binary(const struct http_request *rq)
 {
-    static const char others[] = "application/cloudevents"; /* in a format that is not known here */
-    struct slice type = http_request_header(rq, "Content-Type"), name;
-    if (type.n >= sizeof others - 1 &&
-        slice_is_nocase(slice_of(type.p, sizeof others - 1), others)) {
+    struct slice name;
+    if (publish_body_claims_cloudevents(rq)) { /* structured, in a format that is not known here */
         return false;
     }
     for (size_t i = 0; i < rq->header_count; i++) {

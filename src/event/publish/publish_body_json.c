@@ -53,8 +53,10 @@ const char *publish_body_json_kind_of(struct slice value)
     }
 }
 
-static int refuse_unknown(struct publish_body_reader *r, struct slice raw)
+/* `rest`: the text behind the name. */
+static int refuse_unknown(struct publish_body_reader *r, struct slice raw, struct slice rest)
 {
+    static const char version[] = "\"specversion\""; /* each CloudEvent has it */
     char name[NAME_SHOWN_BYTES];
     struct slice text = slice_of(raw.p + 1, raw.n - 2); /* a long one is shown as it was written */
     if (raw.n <= sizeof name) {
@@ -62,6 +64,12 @@ static int refuse_unknown(struct publish_body_reader *r, struct slice raw)
     }
     const char *nearest = nearest_name(member_names, MEMBER_COUNT, text);
     struct shown shown = publish_body_show(text);
+    if (slice_is(raw, version) || (rest.n && memmem(rest.p, rest.n, version, sizeof version - 1))) {
+        return publish_body_refuse(r, 400,
+                                   "unknown field \"%s\"; this looks like a CloudEvent: send it as "
+                                   "Content-Type: application/cloudevents+json",
+                                   shown.text);
+    }
     if (nearest) {
         return publish_body_refuse(r, 400, "unknown field \"%s\"; did you mean \"%s\"?", shown.text,
                                    nearest);
@@ -96,7 +104,7 @@ static int take_member(struct publish_body_reader *r, const char *start, struct 
         member++;
     }
     if (member == MEMBER_COUNT) {
-        return refuse_unknown(r, name);
+        return refuse_unknown(r, name, *rest);
     }
     if (env->text[member].p) {
         return publish_body_refuse(r, 400, "%s: is there more than once", member_names[member]);

@@ -28,6 +28,8 @@ int publish_body_read_form(struct publish_body_reader *r, struct strbuf *data);
 int publish_body_read_cloudevent(struct publish_body_reader *r, struct slice body, bool *is_batch);
 int publish_body_read_cloudevents(struct publish_body_reader *r, struct slice body, bool *is_batch);
 int publish_body_read_binary(struct publish_body_reader *r, struct slice body);
+/* Is the Content-Type one of CloudEvents, also in a format that is not known here? */
+bool publish_body_claims_cloudevents(const struct http_request *rq);
 /* Do fields of the head make a CloudEvent of the body? */
 bool publish_body_is_binary(const struct http_request *rq);
 

@@ -298,12 +298,29 @@ static void read_every(lua_State *L, struct subscription *s)
     }
 }
 
+static const char *const limits_keys[] = {"events_per_s", "max_lag", "on_lag", "every_s", NULL};
+
+/* Raises for limits that stand beside `topics`. */
+static void refuse_stray_limits(lua_State *L, int t)
+{
+    for (size_t i = 0; limits_keys[i]; i++) {
+        const char *name = limits_keys[i];
+        int type = lua_shape_field(L, t, name);
+        if (type != LUA_TNIL) {
+            luaL_error(L, "%s belongs into limits: limits = { %s = %s }", name, name,
+                       type == LUA_TNUMBER   ? lua_tostring(L, -1)
+                       : type == LUA_TSTRING ? lua_pushfstring(L, "\"%s\"", lua_tostring(L, -1))
+                                             : "...");
+        }
+        lua_pop(L, 1);
+    }
+}
+
 static void read_limits(lua_State *L, int t, struct subscription *s)
 {
-    static const char *const keys[] = {"events_per_s", "max_lag", "on_lag", "every_s", NULL};
     if (lua_shape_field(L, t, "limits") != LUA_TNIL) {
         int at = lua_gettop(L);
-        lua_shape_closed(L, at, "limits", keys);
+        lua_shape_closed(L, at, "limits", limits_keys);
         if (lua_shape_field(L, at, "events_per_s") != LUA_TNIL) {
             s->events_per_s = lua_shape_positive(L, -1, "limits.events_per_s", RATE_MAX);
         }
@@ -373,8 +390,8 @@ static void read_expires(lua_State *L, int t, struct subscription *s)
     const struct lua_host *host = lua_vm_host(L);
     lua_Integer now_s = host->unix_ms(host->ctx) / 1000;
     if (lua_shape_field(L, t, "expires") != LUA_TNIL) {
-        s->expires_ms = 1000 * lua_shape_integer(L, -1, "expires (Unix seconds, in the future)",
-                                                 now_s + 1, LUA_VERDICT_EXPIRES_MAX_S);
+        s->expires_ms = 1000 * lua_shape_time(L, -1, "expires (Unix seconds, in the future)", now_s,
+                                              LUA_VERDICT_EXPIRES_MAX_S);
     }
     lua_pop(L, 1);
 }
@@ -497,6 +514,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
         "first",    "start",  "envelope", "fields",   "presence", "mark",   NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
+    refuse_stray_limits(L, idx);
     lua_shape_closed(L, idx, "subscription", keys);
     read_topics(L, idx, d);
     read_tags(L, idx, d);

@@ -256,8 +256,8 @@ void lua_verdict_identity(lua_State *L, int idx, struct verdict_draft *d)
             lua_pushnumber(L, floor(lua_tonumber(L, -1)));
             lua_replace(L, -2);
         }
-        d->v.expires_ms = 1000 * lua_shape_integer(L, -1, "identity.expires (Unix seconds)", 1,
-                                                   LUA_VERDICT_EXPIRES_MAX_S);
+        d->v.expires_ms = 1000 * lua_shape_time(L, -1, "identity.expires (Unix seconds)", 0,
+                                                LUA_VERDICT_EXPIRES_MAX_S);
     }
     lua_pop(L, 1);
 }

@@ -157,6 +157,23 @@ lua_Integer lua_shape_integer(lua_State *L, int idx, const char *what, lua_Integ
     return i;
 }
 
+lua_Integer lua_shape_time(lua_State *L, int idx, const char *what, lua_Integer after_s,
+                           lua_Integer most)
+{
+    if (lua_type(L, idx) != LUA_TNUMBER) {
+        luaL_error(L, "%s: a number such as os.time() + 300 was expected, got %s", what,
+                   lua_secret_typename(L, idx));
+    }
+    lua_Number given = lua_tonumber(L, idx);
+    if (given > (lua_Number)most && given / 1000 <= (lua_Number)most) {
+        luaL_error(L, "%s: %s is in milliseconds: divide by 1000", what, lua_tostring(L, idx));
+    }
+    if (given > 0 && given <= (lua_Number)after_s) {
+        luaL_error(L, "%s: was %I s ago", what, (LUAI_UACINT)(after_s - (lua_Integer)given));
+    }
+    return lua_shape_integer(L, idx, what, after_s + 1, most);
+}
+
 double lua_shape_positive(lua_State *L, int idx, const char *what, double most)
 {
     double d = lua_type(L, idx) == LUA_TNUMBER ? lua_tonumber(L, idx) : 0;

@@ -28,6 +28,9 @@ struct slice lua_shape_name(lua_State *L, int idx, const char *what);
 /* A whole number between the bounds (1.0 counts). */
 lua_Integer lua_shape_integer(lua_State *L, int idx, const char *what, lua_Integer least,
                               lua_Integer most);
+/* A Unix time in seconds that is behind `after_s`. */
+lua_Integer lua_shape_time(lua_State *L, int idx, const char *what, lua_Integer after_s,
+                           lua_Integer most);
 /* A finite number above 0 and up to `most`. */
 double lua_shape_positive(lua_State *L, int idx, const char *what, double most);
 
