@@ -77,7 +77,22 @@ describe("tg.fits_url_pattern", function()
     assert.equal("true", vm:run "return tg.fits_url_pattern('/' .. ('a'):rep(1023), '/' .. ('*a'):rep(32))")
     assert.equal("false", vm:run "return tg.fits_url_pattern('/' .. ('a'):rep(1022) .. '!', '/' .. ('*a'):rep(32))")
     assert.equal("false", vm:run "return tg.url_pattern_ok('/' .. ('*a'):rep(33))")
+    assert.equal("false", vm:run "return tg.fits_url_pattern('/' .. ('a'):rep(1023), '/' .. ('*a'):rep(33))")
     assert.equal("false", vm:run "return tg.fits_url_pattern('/' .. ('a'):rep(1024), '/*')")
     assert.equal("false", vm:run "return tg.url_pattern_ok('/' .. ('a'):rep(1024))")
+  end)
+
+  it("does no work for wildcards beyond the bound", function()
+    local function least_time(stars)
+      local code = ("return tg.fits_url_pattern('/' .. ('a'):rep(1023), '/' .. ('*a'):rep(%d))"):format(stars)
+      local least = math.huge
+      for _ = 1, 20 do
+        local from = os.clock()
+        vm:run(code)
+        least = math.min(least, os.clock() - from)
+      end
+      return least
+    end
+    assert.is_true(least_time(511) < 4 * least_time(32))
   end)
 end)

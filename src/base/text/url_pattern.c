@@ -190,14 +190,15 @@ static bool url_skip_wildcard(struct text_places *p, struct slice text, enum url
 }
 
 static bool url_part_fits(struct slice pattern, struct slice text, const char *name_stops,
-                          const char *star_stops)
+                          const char *star_stops, unsigned *wildcards)
 {
     struct text_places places;
     text_places_init(&places);
     while (pattern.n > 0) {
         enum url_wildcard kind;
         struct slice literal = url_take(&pattern, &kind);
-        if (!text_places_skip(&places, text, literal) ||
+        *wildcards += kind != WILDCARD_NONE;
+        if (*wildcards > URL_PATTERN_WILDCARDS_MAX || !text_places_skip(&places, text, literal) ||
             (kind != WILDCARD_NONE &&
              !url_skip_wildcard(&places, text, kind,
                                 kind == WILDCARD_NAME ? name_stops : star_stops))) {
@@ -210,11 +211,13 @@ static bool url_part_fits(struct slice pattern, struct slice text, const char *n
 bool url_pattern_fits(struct slice pattern, struct slice url)
 {
     struct url_parts p, u;
+    unsigned wildcards = 0;
     if (!url.p || !pattern.p || url.n > URL_PATTERN_TEXT_MAX_BYTES ||
         pattern.n > URL_PATTERN_MAX_BYTES || !url_split(url, &u) || !url_split(pattern, &p) ||
         !p.scheme.p != !u.scheme.p || (p.scheme.p && !slice_eq(p.scheme, u.scheme)) ||
-        (p.host.p && !url_part_fits(p.host, u.host, ".:", ":")) ||
-        (p.path.n && !url_part_fits(p.path, u.path.n ? u.path : slice_str("/"), "/", ""))) {
+        (p.host.p && !url_part_fits(p.host, u.host, ".:", ":", &wildcards)) ||
+        (p.path.n &&
+         !url_part_fits(p.path, u.path.n ? u.path : slice_str("/"), "/", "", &wildcards))) {
         return false;
     }
     return url_is_plain(url, &u) && url_host_is_plain(u.host) && url_pattern_ok(pattern);
