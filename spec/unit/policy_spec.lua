@@ -178,10 +178,17 @@ describe("policy", function()
       ["{ topics = { 'a' }, limits = { max_lag = 1.5 } }"] =
         "limits.max_lag (events): a whole number from 1 to 9007199254740991 was expected, got 1.5",
       ["{ topics = { 'a' }, limits = { every_s = 0 } }"] =
-        "limits.every_s (seconds): a number above 0 and up to 3600",
-      ["{ topics = { 'a' }, limits = { every_s = 0.05 } }"] = "limits.every_s (seconds): 0.1 to 3600 was expected",
+        "limits.every_s (seconds): a number from 0.1 to 3600 was expected, got 0",
+      ["{ topics = { 'a' }, limits = { every_s = 0.05 } }"] =
+        "limits.every_s (seconds): a number from 0.1 to 3600 was expected, got 0.05",
       ["{ topics = { 'a' }, limits = { every_s = 3601 } }"] =
-        "limits.every_s (seconds): a number above 0 and up to 3600",
+        "limits.every_s (seconds): a number from 0.1 to 3600 was expected, got 3601",
+      ["{ topics = { 'a' }, limits = { every_s = '1' } }"] =
+        "limits.every_s (seconds): a number from 0.1 to 3600 was expected, got string",
+      ["{ topics = { 'a' }, limits = { every_s = true } }"] =
+        "limits.every_s (seconds): a number from 0.1 to 3600 was expected, got boolean",
+      ["{ topics = { 'a' }, limits = { every_s = 0/0 } }"] =
+        "limits.every_s (seconds): a number from 0.1 to 3600 was expected, got ",
       ["{ topics = { 'a' }, limits = { events_per_s = -1 } }"] = "limits.events_per_s: a number above 0",
       ["{ topics = { 'a' }, limits = { on_lag = 'drop' } }"] =
         "limits.on_lag: \"close\", \"skip\" or \"latest\" was expected, got 'drop'",

@@ -10,6 +10,7 @@
 #include "lua/hooks/lua_first.h"
 #include "lua/hooks/lua_verdict.h"
 #include "lua/vm/lua_host.h"
+#include "lua/vm/lua_secret.h"
 #include "lua/vm/lua_shape.h"
 
 #include <stdio.h>
@@ -290,12 +291,13 @@ static void read_on_lag(lua_State *L, struct subscription *s)
 /* stack: .., its value */
 static void read_every(lua_State *L, struct subscription *s)
 {
-    double every = lua_shape_positive(L, -1, "limits.every_s (seconds)", EVERY_MAX_S);
-    s->every_ms = (uint32_t)(every * 1000 + 0.5);
-    if (s->every_ms < EVERY_MIN_MS) {
-        luaL_error(L, "limits.every_s (seconds): 0.1 to %d was expected, got %f", EVERY_MAX_S,
-                   every);
+    bool number = lua_type(L, -1) == LUA_TNUMBER;
+    double ms = number ? lua_tonumber(L, -1) * 1000 + 0.5 : 0;
+    if (!(ms >= EVERY_MIN_MS && ms < EVERY_MAX_S * 1000.0 + 1)) { /* also refuses NaN */
+        luaL_error(L, "limits.every_s (seconds): a number from 0.1 to %d was expected, got %s",
+                   EVERY_MAX_S, number ? lua_tostring(L, -1) : lua_secret_typename(L, -1));
     }
+    s->every_ms = (uint32_t)ms;
 }
 
 static const char *const limits_keys[] = {"events_per_s", "max_lag", "on_lag", "every_s", NULL};
