@@ -77,3 +77,25 @@ describe("a file of before there was expiry", function()
     assert.matches("expires: Unix time in ms (13 digits), or NULL", err, 1, true)
   end)
 end)
+
+describe("what expires while store.latest is looked for in older events", function()
+  it("is followed by nothing older, and by what is newer", function()
+    local broker = tidegate.start { config = { store = { latest = { "score/*" } } } }
+    broker:publish("score/1", "old")
+    broker:stop()
+    -- As if the looking through had just begun: it has found `found`, and `live` has come since.
+    assert(sql(broker, [[
+      INSERT INTO events(topic, data, expires) VALUES ('score/2', 'found', 1700000000000);
+      INSERT INTO events(topic, data) VALUES ('score/2', 'newer');
+      UPDATE latest SET (seq, data, expires) = (SELECT seq, data, expires FROM events WHERE data = 'found')
+        WHERE topic = 'score/2';
+      UPDATE latest_state SET done = 0, upto = (SELECT max(seq) FROM events);
+      INSERT INTO events(topic, data, expires) VALUES ('score/1', 'live', 1700000000000)]]))
+    broker:start()
+    eventually("all were looked through", function()
+      return sql(broker, "SELECT done < upto FROM latest_state") == "0\n"
+    end, 60)
+    assert.equal("newer\n", (sql(broker, "SELECT data FROM latest")))
+    assert.equal("1\n", (sql(broker, "SELECT topics FROM latest_state")))
+  end)
+end)

@@ -86,8 +86,11 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(latest_of_topic, "SELECT seq, topic FROM latest WHERE topic = ?1")                           \
     X(latest_of_prefix, "SELECT seq, topic FROM latest WHERE topic >= ?1 AND topic < ?2")          \
     X(latest_expired, "SELECT 1 FROM latest WHERE expires <= ?1 LIMIT 1")                          \
+    X(latest_expire_gone, "INSERT OR IGNORE INTO latest_gone SELECT latest.topic "                 \
+                          "FROM latest JOIN latest_state ON done < upto AND seq > upto "           \
+                          "WHERE expires <= ?1 ORDER BY expires, seq LIMIT ?2")                    \
     X(latest_expire, "DELETE FROM latest WHERE seq IN (SELECT seq FROM latest "                    \
-                     "WHERE expires <= ?1 ORDER BY expires LIMIT ?2)")                             \
+                     "WHERE expires <= ?1 ORDER BY expires, seq LIMIT ?2)")                        \
     X(erase_key, "DELETE FROM dedup WHERE seq = ?1 AND "                                           \
                  "key = (SELECT key FROM events WHERE seq = ?1)")                                  \
     X(erase, "DELETE FROM events WHERE seq = ?1")                                                  \

@@ -344,7 +344,8 @@ static int sqlite_latest_take_rows(struct sqlite_writer *w, struct sqlite_latest
     return rc;
 }
 
-/* Topics whose newest event has expired are free. */
+/* Topics whose newest event has expired are free. Where older events are yet to be looked through, those of such a
+ * topic are not its newest. But what the looking through itself has found may be followed by newer ones that it finds. */
 static int sqlite_latest_free_expired(struct sqlite_writer *w)
 {
     const int64_t args[] = {clock_unix_ms(), STEP_ROWS};
@@ -353,12 +354,19 @@ static int sqlite_latest_free_expired(struct sqlite_writer *w)
     rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
     (void)sqlite3_reset(st); /* NULL is fine */
     if (rc == SQLITE_ROW) {
-        rc = sqlite_db_run(&w->db, SQLITE_latest_expire, 2, args);
-        w->retained.more = w->retained.more || sqlite3_changes(w->db.db) == STEP_ROWS;
+        rc = sqlite_db_run(&w->db, SQLITE_begin_write, 0, NULL);
+        rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_latest_expire_gone, 2, args) : rc;
+        rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_latest_expire, 2, args) : rc;
+        bool more = rc == SQLITE_OK && sqlite3_changes(w->db.db) == STEP_ROWS;
+        rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) : rc;
+        w->retained.more = w->retained.more || more;
     }
-    return rc == SQLITE_OK || rc == SQLITE_DONE
-               ? 0
-               : sqlite_db_fail(&w->db, &w->error, "freeing topics of store.latest");
+    if (rc != SQLITE_OK && rc != SQLITE_DONE) {
+        rc = sqlite_db_fail(&w->db, &w->error, "freeing topics of store.latest");
+        sqlite_db_rollback(&w->db);
+        return rc;
+    }
+    return 0;
 }
 
 int sqlite_latest_step(struct sqlite_writer *w)
