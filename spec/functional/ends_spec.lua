@@ -105,6 +105,35 @@ describe("a stream with `ends`", function()
     assert.equal("a b c", data(read_to_end(paced)))
   end)
 
+  it("ends at such an event that has expired, which it is not sent, and is told of its place", function()
+    local topic = new_topic()
+    local live = sse.open(broker(), { topic = topic, query = { ends = "finished" } })
+    local hidden = sse.open(broker(), { topic = topic, query = { ends = "finished", filter = "visible" } })
+    local expired = broker():metric "tidegate_events_expired_total"
+    local acks = broker():publish_all {
+      { topic = topic, data = "a" },
+      { topic = topic, data = "hidden", type = "done", expires = os.time() - 10, attrs = { hidden = "1" } },
+      { topic = topic, data = "b" },
+      { topic = topic, data = "past", type = "done", expires = os.time() - 10 },
+      { topic = topic, data = "c" },
+    }
+    local function check(c, expected, id)
+      assert.equal(expected, data(read_to_end(c)))
+      assert.equal(id, c.last_id)
+      c = sse.request(broker(), { topic = topic, last_event_id = id, query = { ends = "finished" } })
+      assert.equal(204, c.status)
+    end
+    check(live, "a", acks[2].id)
+    check(hidden, "a b", acks[4].id)
+    assert.equal(expired + 2, broker():metric "tidegate_events_expired_total")
+    local from = acks[1].id
+    check(sse.request(broker(), { topic = topic, last_event_id = from, query = { ends = "finished" } }), "", acks[2].id)
+    check(sse.request(broker(), { topic = topic, last_event_id = from,
+      query = { ends = "finished", filter = "visible" } }), "b", acks[4].id)
+    check(sse.request(broker(), { topic = topic, last_event_id = acks[2].id, query = { ends = "finished",
+      filter = "visible", pace = "1000" }, gzip = true }), "b", acks[4].id)
+  end)
+
   it("does not end behind what it was not given", function()
     local topic = new_topic()
     local hidden = sse.open(broker(), { topic = topic, query = { ends = "finished", filter = "visible" } })

@@ -14,7 +14,7 @@ enum {
 };
 
 /* What is known of an event of the run. */
-enum { RUN_REPLACED = 1, RUN_ASKED = 2, RUN_PASSES = 4, RUN_LEFT_OUT = 8 };
+enum { RUN_REPLACED = 1, RUN_ASKED = 2, RUN_PASSES = 4, RUN_LEFT_OUT = 8, RUN_EXPIRED = 16 };
 
 struct conflater {
     struct loop *loop;         /* borrowed */
@@ -84,6 +84,7 @@ bool conflater_skips(const struct conflater *all, size_t i)
 {
     unsigned char known = i < all->n ? all->known[i] : 0;
     all->renderer->metrics->conflated += (known & RUN_REPLACED) != 0;
+    all->renderer->metrics->expired += (known & RUN_EXPIRED) != 0;
     return known & (RUN_REPLACED | RUN_LEFT_OUT);
 }
 
@@ -109,7 +110,7 @@ static void conflater_clear_slots(struct conflater *all)
     memset(all->slots, 0, all->slot_cap * sizeof *all->slots);
 }
 
-/* Is the audience given that event? *ends: and is it the last of its streams? */
+/* Is the audience given that event? *ends: is it the last of its streams, expired or not? */
 static enum render_result conflation_ask(struct conflater *all, const struct audience *a,
                                          struct event *ev, bool judged, bool *ends)
 {
@@ -117,16 +118,14 @@ static enum render_result conflation_ask(struct conflater *all, const struct aud
     const struct render_order order = {
         .mode = RENDER_DELIVERY, .binding = &a->binding, .event = ev, .judged = judged};
     *ends = false;
-    if (render_is_expired(all->renderer, ev)) { /* it takes no one's place */
-        all->renderer->metrics->expired++;
-        return RENDER_EXPIRED;
-    }
     if (a->binding.format < 0 && a->binding.ends < 0) { /* built in: it leaves nothing out */
-        return judged || render_wants(all->renderer, &order) ? RENDER_EVENT : RENDER_FILTERED;
+        return render_is_expired(all->renderer, ev)            ? RENDER_EXPIRED
+               : judged || render_wants(all->renderer, &order) ? RENDER_EVENT
+                                                               : RENDER_FILTERED;
     }
     enum render_result result = render(all->renderer, &order, &what);
-    *ends = result == RENDER_EVENT && what.ends;
-    return result;
+    *ends = (result == RENDER_EVENT || result == RENDER_EXPIRED) && what.ends;
+    return result; /* what has expired takes no one's place */
 }
 
 static bool conflater_run_passes(struct conflater *all, const struct audience *a, size_t i,
@@ -135,9 +134,9 @@ static bool conflater_run_passes(struct conflater *all, const struct audience *a
     *ends = false;
     if (!(all->known[i] & RUN_ASKED)) {
         enum render_result result = conflation_ask(all, a, all->run[i], judged, ends);
-        bool out =
-            result == RENDER_EXPIRED || result == RENDER_FILTERED || result == RENDER_LEFT_OUT;
-        all->known[i] |= RUN_ASKED | (out ? RUN_LEFT_OUT : 0);
+        bool expired = result == RENDER_EXPIRED && !*ends;
+        bool out = expired || result == RENDER_FILTERED || result == RENDER_LEFT_OUT;
+        all->known[i] |= RUN_ASKED | (out ? RUN_LEFT_OUT : 0) | (expired ? RUN_EXPIRED : 0);
         all->known[i] |= result == RENDER_EVENT ? RUN_PASSES : 0;
     }
     return all->known[i] & RUN_PASSES;
@@ -155,9 +154,12 @@ static void conflater_mark(struct conflater *all, const struct audience *a, bool
         if (!ev) {
             continue;
         }
-        if (a->binding.ends >= 0 && conflater_run_passes(all, a, i, judged, &ends) && ends) {
-            /* nothing behind it is sent */
-            memset(all->slots, 0, all->slot_cap * sizeof *all->slots);
+        if (a->binding.ends >= 0) {
+            (void)conflater_run_passes(all, a, i, judged, &ends);
+        }
+        if (ends) {
+            memset(all->slots, 0,
+                   all->slot_cap * sizeof *all->slots); /* nothing behind it is sent */
         }
         uint32_t *slot = conflater_slot(all, ev);
         const struct event *newer = *slot ? all->run[*slot - 1] : NULL;

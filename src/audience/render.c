@@ -194,14 +194,9 @@ static enum render_result render_tell_topic(struct renderer *r, const struct eve
     return RENDER_EVENT;
 }
 
-enum render_result render(struct renderer *r, const struct render_order *o, struct rendering *out)
+static enum render_result render_any(struct renderer *r, const struct render_order *o,
+                                     struct rendering *out)
 {
-    if (!o->expired_too && render_is_expired(r, o->event)) {
-        if (r->metrics) {
-            r->metrics->expired++;
-        }
-        return RENDER_EXPIRED;
-    }
     if (!o->judged && !render_wants(r, o)) {
         return RENDER_FILTERED;
     }
@@ -211,6 +206,15 @@ enum render_result render(struct renderer *r, const struct render_order *o, stru
     }
     out->ends = result == RENDER_EVENT && render_ends(r, o);
     return result;
+}
+
+enum render_result render(struct renderer *r, const struct render_order *o, struct rendering *out)
+{
+    if (o->expired_too || !render_is_expired(r, o->event)) {
+        return render_any(r, o, out);
+    }
+    out->ends = o->binding->ends >= 0 && render_any(r, o, out) == RENDER_EVENT && out->ends;
+    return RENDER_EXPIRED;
 }
 
 void render_remember(struct renderer *r, const struct rendering *out, const struct event *ev,

@@ -42,7 +42,7 @@ struct render_order {
 
 enum render_result {
     RENDER_EVENT,    /* the frame of the event */
-    RENDER_EXPIRED,  /* none: its time has passed; nobody is asked */
+    RENDER_EXPIRED,  /* none: its time has passed; nobody is asked but where streams have `ends` */
     RENDER_FILTERED, /* none: the filter said no, or failed */
     RENDER_LEFT_OUT, /* none: the format said so */
     RENDER_FAILED, /* the format failed: a comment says so, never the raw data, which may hold what
@@ -50,13 +50,13 @@ enum render_result {
     RENDER_NO_MEMORY /* nothing is decided */
 };
 
-/* Of RENDER_EVENT and RENDER_FAILED. Borrows from event and renderer until the next render(). */
+/* Of RENDER_EVENT and RENDER_FAILED; `ends` of RENDER_EXPIRED, too. Borrows from event and renderer until the next render(). */
 struct rendering {
     struct sse_fields fields;
     struct frame *known; /* borrowed: the frame, made for another audience; NULL: make it */
     bool plain;          /* the data as published: the same for every audience */
     bool renamed;        /* the format gave the event a type of its own */
-    bool ends;           /* a stream that was given it ends: of RENDER_EVENT alone */
+    bool ends;           /* a stream that was given it ends, or would have been */
     uint64_t key;        /* under which it may be remembered; 0: not */
     char comment[64];
 };

@@ -29,7 +29,7 @@ static void segment_empty(struct write_batch *g)
     g->sealed = (struct stream_bytes){.bufs = g->bufs};
     gzip_batch_clear(&g->gzip);
     g->bytes = 0;
-    g->told = 0;
+    g->told = g->expired_end = 0;
     g->failed = g->last = false;
     strbuf_reset(&g->small);
 }
@@ -151,6 +151,12 @@ void write_batch_add(struct write_batch *g, struct event *ev, bool judged)
         g->failed = true;
         break;
     case RENDER_EXPIRED:
+        g->renderer->metrics->expired++;
+        if (what.ends && !g->snapshot) { /* those have none that has expired */
+            g->last = true;
+            g->expired_end = ev->id;
+        }
+        break;
     case RENDER_FILTERED:
     case RENDER_LEFT_OUT:
         break;

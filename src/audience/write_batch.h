@@ -43,7 +43,8 @@ struct write_batch {
     unsigned passed; /* events considered */
     uint64_t told;   /* the last id in its bytes; 0: none */
     size_t bytes;
-    bool last;   /* its last event is the last of the streams that are given it */
+    bool last;            /* its last event is the last of the streams that are given it */
+    uint64_t expired_end; /* id of an expired event behind it that is, and is not in it; 0: none */
     bool failed; /* no memory for a frame: whom it was for must come again, or would miss it */
     uv_buf_t bufs[STREAM_MAX_BUFS];
     struct stream_bytes sealed; /* they; empty until write_batch_seal() */

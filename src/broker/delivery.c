@@ -27,7 +27,11 @@ static bool delivery_goes_on(struct subscriber *sub, const struct write_batch *g
     }
     bool later = sub->state == SUB_BLOCKED;
     sub->b->metrics->ended++;
-    subscriber_finish(sub, CLOSE_ENDED);
+    if (g->expired_end && !later) {
+        subscriber_end_at(sub, CLOSE_ENDED, g->expired_end);
+    } else {
+        subscriber_finish(sub, CLOSE_ENDED);
+    }
     return later;
 }
 
@@ -65,7 +69,7 @@ static bool delivery_send_batch(struct subscriber *sub, struct write_batch *g)
     }
     if (g->bytes == 0) {
         subscriber_advance(sub, g->upto, g->passed);
-        return true;
+        return delivery_goes_on(sub, g, 0);
     }
     if (sub->gzip) {
         return delivery_send_gzip(sub, g);
@@ -160,7 +164,7 @@ static void delivery_live(struct broker *b, struct audience *a)
             write_batch_add(g, events.v[i++], judged);
         }
         write_batch_seal(g);
-        if (g->bytes || g->failed) {
+        if (g->bytes || g->failed || g->last) {
             sent = true;
             list_for_each_safe (it, next, &a->live) {
                 delivery_prefetch_members(&a->live, next);

@@ -461,25 +461,42 @@ static void subscriber_end_with(struct subscriber *sub, enum close_reason why,
     subscriber_free(sub, why);
 }
 
-/* How far it has come, where its client does not know that; 0: it does, or is not to. */
-uint64_t subscriber_untold_position(const struct subscriber *sub)
+/* `at`, where its client is to be told of that; else 0. */
+static uint64_t subscriber_untold(const struct subscriber *sub, uint64_t at)
 {
-    uint64_t at = subscriber_position(sub);
     bool may = sub->prime != PRIME_NONE && sub->b->opt.position_s && !sub->reset_to;
     return may && at > sub->told ? at : 0;
 }
 
-void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms)
+/* How far it has come, where its client does not know that; 0: it does, or is not to. */
+uint64_t subscriber_untold_position(const struct subscriber *sub)
+{
+    return subscriber_untold(sub, subscriber_position(sub));
+}
+
+/* `at`: the position that its client is told of; 0: none. */
+static void subscriber_end_telling(struct subscriber *sub, enum close_reason why, unsigned retry_ms,
+                                   uint64_t at)
 {
     struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, retry_ms),
                            .mark = sub->audience->mark};
     struct position_text text;
-    uint64_t at = retry_ms && subscriber_may_write(sub) ? subscriber_untold_position(sub) : 0;
     if (at) { /* it comes back: to where it is, not to its last event */
         position_fields(sub->b->opt.position_event, sub->prime, at, &text, &f);
         sub->b->metrics->positions++;
     }
-    subscriber_end_with(sub, why, retry_ms ? &f : NULL);
+    subscriber_end_with(sub, why, retry_ms || at ? &f : NULL);
+}
+
+void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms)
+{
+    bool tells = retry_ms && subscriber_may_write(sub);
+    subscriber_end_telling(sub, why, retry_ms, tells ? subscriber_untold_position(sub) : 0);
+}
+
+void subscriber_end_at(struct subscriber *sub, enum close_reason why, uint64_t id)
+{
+    subscriber_end_telling(sub, why, 0, subscriber_may_write(sub) ? subscriber_untold(sub, id) : 0);
 }
 
 void subscriber_finish(struct subscriber *sub, enum close_reason why)

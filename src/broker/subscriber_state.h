@@ -133,6 +133,9 @@ bool subscriber_has_tags(const struct subscriber *sub);
 void subscriber_bar(struct subscriber *sub);
 /* It was handed the last that it is for: ends when its socket has taken that, at once if it has. */
 void subscriber_finish(struct subscriber *sub, enum close_reason why);
+/* An event of that id ends it that it is not sent: its client is told of the position, if it is told of any, so that
+ * it gets no more when it comes back. */
+void subscriber_end_at(struct subscriber *sub, enum close_reason why, uint64_t id);
 /* It was given the part of history that it was for: says so with sse.end_event, and finishes. The id of that event
  * (EVENT_ID_END) tells the broker of a reconnect that there is nothing more to come. `reason`: for the client, a
  * constant without quotes. */

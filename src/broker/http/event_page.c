@@ -342,6 +342,8 @@ static bool event_page_take(struct event_page *p, struct event *ev)
         rc = UV_ENOMEM;
         break;
     case RENDER_EXPIRED:
+        p->b->metrics->audience.expired++;
+        break;
     case RENDER_FILTERED:
     case RENDER_LEFT_OUT:
         break;
