@@ -367,6 +367,31 @@ describe("a stream with limits.every_s", function()
 end)
 
 describe("an interval", function()
+  it("keeps what lasts until its end, beside newer events that do not", function()
+    local broker = start { event_log = { max_events = 4096 } }
+    local c = watch(broker, HOUR)
+    put(broker, "a1")
+    assert.equal("a1", read(c, 1))
+    local expires = os.time() + 3
+    local batch = { { topic = "v/a", data = "2" }, { topic = "v/a", data = "3" },
+      { topic = "v/a", data = "4", expires = expires - 1 }, { topic = "v/a", data = "5", expires = expires } }
+    local function put_many(topic, n)
+      for i = 1, n do
+        batch[#batch + 1] = { topic = topic, data = tostring(i) }
+      end
+      broker:publish_all(batch)
+      batch = {}
+    end
+    put_many("v/b", 900)
+    put_many("v/b", 900)
+    eventually("it has let go of older ones", function() return conflated(broker) >= 1000 end)
+    eventually("it is past", function() return os.time() > expires end)
+    for _ = 1, 5 do
+      put_many("other", 1000)
+    end
+    assert.equal("3 900", read(c, 2))
+  end)
+
   it("ends early where more topics come than one audience may collect", function()
     local broker = start { event_log = { max_events = 65536 } }
     local c = watch(broker, HOUR)

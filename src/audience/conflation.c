@@ -142,10 +142,17 @@ static bool conflater_run_passes(struct conflater *all, const struct audience *a
     return all->known[i] & RUN_PASSES;
 }
 
+/* One that expires before `due_ms` (Unix time), when what is left is sent, replaces none that lasts longer. */
+static bool conflater_lasts(const struct event *newer, const struct event *ev, int64_t due_ms)
+{
+    return newer->expires_ms == 0 || newer->expires_ms > due_ms ||
+           (ev->expires_ms && ev->expires_ms <= newer->expires_ms);
+}
+
 /* From the newest to the oldest. Rules are asked of those alone that another event of their topic follows or goes
- * before, but for `ends`. `every_ms` 0: the run is one interval. */
+ * before, but for `ends`. `every_ms` 0: the run is one interval. `due_ms` 0: what is left is sent now. */
 static void conflater_mark(struct conflater *all, const struct audience *a, bool judged,
-                           int64_t every_ms)
+                           int64_t every_ms, int64_t due_ms)
 {
     conflater_clear_slots(all);
     for (size_t i = all->n; i-- > 0;) {
@@ -164,7 +171,8 @@ static void conflater_mark(struct conflater *all, const struct audience *a, bool
         uint32_t *slot = conflater_slot(all, ev);
         const struct event *newer = *slot ? all->run[*slot - 1] : NULL;
         bool same = newer && (every_ms == 0 || newer->time_ms / every_ms == ev->time_ms / every_ms);
-        if (same && conflater_run_passes(all, a, *slot - 1, judged, &newer_ends)) {
+        if (same && conflater_lasts(newer, ev, due_ms) &&
+            conflater_run_passes(all, a, *slot - 1, judged, &newer_ends)) {
             all->known[i] |= RUN_REPLACED;
         } else {
             *slot = (uint32_t)i + 1;
@@ -174,11 +182,11 @@ static void conflater_mark(struct conflater *all, const struct audience *a, bool
 
 void conflater_decide(struct conflater *all, const struct audience *a)
 {
-    conflater_mark(all, a, false, a->every_ms);
+    conflater_mark(all, a, false, a->every_ms, 0);
 }
 
-/* Lets go of what was replaced. */
-static void conflation_reduce(struct conflation *c)
+/* Lets go of what was replaced, where what is left is sent then. */
+static void conflation_reduce(struct conflation *c, int64_t due_ms)
 {
     struct event_list *pending = &c->audience.pending;
     size_t kept = 0;
@@ -189,7 +197,7 @@ static void conflation_reduce(struct conflation *c)
     for (size_t i = 0; i < pending->n; i++) {
         conflater_add(c->all, pending->v[i]);
     }
-    conflater_mark(c->all, &c->audience, c->audience.judged, 0);
+    conflater_mark(c->all, &c->audience, c->audience.judged, 0, due_ms);
     for (size_t i = 0; i < pending->n; i++) {
         if (conflater_skips(c->all, i)) {
             event_unref(pending->v[i]);
@@ -295,14 +303,14 @@ bool conflation_due(struct conflation *c)
         if (pending->n < c->compact_at) {
             return false;
         }
-        conflation_reduce(c);
+        conflation_reduce(c, c->due_unix_ms);
         c->compact_at = 2 * pending->n + COMPACT_LEAST;
         if (pending->n <= CONFLATION_TOPICS_MAX) {
             return false;
         }
         conflation_end_early(c, "too many topics");
     }
-    conflation_reduce(c);
+    conflation_reduce(c, 0);
     conflation_close(c);
     return true;
 }
@@ -328,18 +336,6 @@ void conflation_drop(struct conflation *c)
     conflation_close(c);
 }
 
-void conflater_log_trimmed(struct conflater *all, uint64_t floor)
-{
-    while (!list_empty(&all->collecting)) {
-        struct conflation *c = list_first(&all->collecting, struct conflation, collecting);
-        if (c->first_id > floor) {
-            break;
-        }
-        list_del(&c->collecting);
-        conflation_end_early(c, "the event log is too small");
-    }
-}
-
 static struct conflation *conflater_at(struct conflater *all, struct list *node)
 {
     return node == &all->collecting ? NULL : container_of(node, struct conflation, collecting);
@@ -353,6 +349,17 @@ struct conflation *conflater_first(struct conflater *all)
 struct conflation *conflater_next(struct conflation *c)
 {
     return conflater_at(c->all, c->collecting.next);
+}
+
+void conflater_log_trimmed(struct conflater *all, uint64_t floor)
+{
+    struct conflation *next;
+    for (struct conflation *c = conflater_first(all); c && c->first_id <= floor; c = next) {
+        next = conflater_next(c);
+        if (!c->over) { /* until it is sent it is among them: events may be erased */
+            conflation_end_early(c, "the event log is too small");
+        }
+    }
 }
 
 bool conflation_has(const struct conflation *c, uint64_t id)
