@@ -181,6 +181,54 @@ describe("presence in PostgreSQL", function()
     assert.is_not_nil(a:logged { msg = "what was said of members could not be stored now", sqlstate = "40P01" })
   end)
 
+  it("takes back what it can of a broker that is gone, and stays there itself", function()
+    local a, b, db = pair { grace_s = 1, lease_s = 4 }
+    local at_b = watch(b)
+    for i, name in ipairs { "ann", "bob", "eve" } do
+      enter(a, name)
+      at_b(1)
+      if i == 2 then
+        db:sql "ALTER TABLE tidegate.outbox ADD CONSTRAINT nobody CHECK (topic <> 'room/members/ann' OR data <> '')"
+      end
+    end
+    local allow = refuse(db, "53100", "NEW.data = ''")
+    a:kill()
+    eventually("it says that it cannot take them back", function()
+      return b:logged { msg = "members of brokers that are gone cannot be taken back now" }
+    end, 60)
+    enter(b, "pat")
+    assert.equal("+pat", at_b(1))
+    assert.equal("4", db:sql "SELECT count(*) FROM tidegate.presence")
+    allow()
+    local left = { at_b(1), at_b(1) }
+    table.sort(left)
+    assert.same({ "-bob", "-eve" }, left)
+    assert.equal("1", db:sql "SELECT count(*) FROM tidegate.presence")
+    assert.equal("room/members/ann", db:sql "SELECT topic FROM tidegate.rejected WHERE reason LIKE '%nobody%'")
+    assert.equal(1, b:metric "tidegate_presence_unannounced_total")
+    assert.equal(2, b:metric "tidegate_presence_swept_total")
+    assert.equal(0, b:metric "tidegate_presence_leases_lost_total")
+    assert.equal(0, b:metric "tidegate_presence_failed_total")
+  end)
+
+  it("does not wait under its lock for a broker that gives a sign of life late", function()
+    local db = server():database()
+    db:sql [[INSERT INTO tidegate.broker VALUES (1, now() - interval '1 hour'), (2, now() + interval '1 hour'),
+        (3, now() - interval '1 hour');
+      INSERT INTO tidegate.presence VALUES ('one', 1, '{}'), ('three', 3, '{}')]]
+    local late = db:session()
+    late:run "BEGIN; UPDATE tidegate.broker SET until = until WHERE id = 1;"
+    local function sweep()
+      return db:sql [[SET lock_timeout = '3s';
+        SELECT lost::text, swept, more::text, refused, why FROM tidegate.presence_renew(2, 3600000, 10)]]
+    end
+    assert.equal("false|1|false|0|", sweep())
+    late:run "ROLLBACK;"
+    late:close()
+    assert.equal("false|1|false|0|", sweep())
+    assert.equal("2", db:sql "SELECT string_agg(id::text, ' ') FROM tidegate.broker")
+  end)
+
   it("does not ask again and again when its lease runs out while it drains", function()
     local db = server():database()
     local b = db:broker { policy = POLICY, config = { store = { latest = { "room/members/*" } },
@@ -194,14 +242,14 @@ describe("presence in PostgreSQL", function()
       BEGIN PERFORM nextval('public.asked'), 1 FROM tidegate.presence_lock FOR UPDATE; END $$;
       DELETE FROM tidegate.broker]]
     local lock = db:session()
-    lock:run "BEGIN; SELECT FROM tidegate.presence_lock FOR UPDATE"
+    lock:run "BEGIN; SELECT FROM tidegate.presence_lock FOR UPDATE;"
     enter(b, "bob")
     local slow = http.connect(b) -- it is waited for
     slow:send(http.render("POST", "/events?topic=a", { ["Content-Length"] = "5" }) .. "he")
     eventually("a request is under way", function() return b:metric "tidegate_http_bodies_bytes" > 0 end)
     b:signal "TERM"
     eventually("it drains", function() return b:logged { msg = "draining" } end)
-    lock:run "COMMIT"
+    lock:run "COMMIT;"
     lock:close()
     b:stop { timeout = 30 }
     local asked = tonumber(db:sql "SELECT last_value FROM public.asked")

@@ -17,6 +17,9 @@
       "Members whose last stream has ended: announced with an event without data.")                \
     X(swept, counter, "tidegate_presence_swept_total",                                             \
       "Members that left because the broker that held their streams is gone.")                     \
+    X(unsaid, counter, "tidegate_presence_unannounced_total",                                      \
+      "Members that left unannounced with a broker that is gone: a CHECK or a trigger of the "     \
+      "database refuses the event, which is in tidegate.rejected.")                                \
     X(lost, counter, "tidegate_presence_leases_lost_total",                                        \
       "Times that a broker announced its members anew, because others had taken it for gone.")     \
     X(not_kept, counter, "tidegate_presence_refused_total{reason=\"not_kept\"}",                   \

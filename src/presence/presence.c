@@ -295,6 +295,7 @@ void presence_renew(struct presence *p)
 static void presence_take_beat(struct presence *p, const struct store_presence *op)
 {
     p->metrics->swept += op->swept;
+    p->metrics->unsaid += op->refused;
     if (op->swept) {
         log_info("presence", "members left whose broker is gone",
                  LOG_F(log_uint("members", op->swept)));

@@ -137,6 +137,7 @@ struct store_presence {
     bool lost; /* of a beat: the store has nothing of this process any more, or has never had */
     bool more; /* of a beat: do it again */
     size_t joined, left, swept; /* events stored, by why */
+    size_t refused;             /* of a beat: left, but the store lets no event in that says so */
 };
 
 struct store_health {

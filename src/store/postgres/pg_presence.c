@@ -1,6 +1,6 @@
 /* Who is there: rows of members, and the events that say so, which go to the outbox in the same transaction. Over
  * the connection of the appends, one statement at a time. A process is gone when its lease has run out by the
- * server's clock: see schema_7_presence.sql. */
+ * server's clock: see schema_7_presence.sql and schema_10_sweep.sql. */
 #include "base/logging.h"
 #include "store/postgres/store_pg_state.h"
 
@@ -12,12 +12,28 @@ static const struct pg_statement change_statement = {
     "presence_change",
     "SELECT joined, gone FROM tidegate.presence_change($1::bigint, $2::text[], $3::text[])"};
 static const struct pg_statement beat_statement = {
-    "presence_beat", "SELECT lost, swept, more FROM tidegate.presence_beat($1::bigint, $2::bigint, "
-                     "$3::int)"};
+    "presence_renew",
+    "SELECT lost, swept, more, refused, why FROM tidegate.presence_renew($1::bigint, $2::bigint, "
+    "$3::int)"};
 static const struct pg_statement end_statement = {
     "presence_end", "SELECT tidegate.presence_end($1::bigint, $2::bigint)"};
 
-static void pg_presence_take(struct store_presence *op, const PGresult *res)
+/* The beat was taken, but not all that it was to take back of others. */
+static void pg_presence_note_sweep(struct store_pg *s, const struct store_presence *op,
+                                   const PGresult *res)
+{
+    struct slice why = pg_cell_text(res, 0, 4);
+    if (why.n) {
+        s->metrics->store_errors++;
+        log_warn("store",
+                 op->refused
+                     ? "members left unannounced, for the event was refused: see tidegate.rejected"
+                     : "members of brokers that are gone cannot be taken back now",
+                 LOG_F(log_uint("refused", op->refused), log_slice("error", why)));
+    }
+}
+
+static void pg_presence_take(struct store_pg *s, struct store_presence *op, const PGresult *res)
 {
     switch (op->kind) {
     case STORE_PRESENCE_CHANGE:
@@ -32,6 +48,8 @@ static void pg_presence_take(struct store_presence *op, const PGresult *res)
         op->lost = pg_cell_bool(res, 0, 0);
         op->swept = (size_t)pg_cell_int8(res, 0, 1);
         op->more = pg_cell_bool(res, 0, 2);
+        op->refused = (size_t)pg_cell_int8(res, 0, 3);
+        pg_presence_note_sweep(s, op, res);
         break;
     case STORE_PRESENCE_END:
         break;
@@ -68,7 +86,7 @@ static void pg_presence_on_done(void *ctx, uint64_t token, const PGresult *res,
     s->presence = NULL;
     op->rc = res ? 0 : pg_presence_failure(s, f);
     if (res) {
-        pg_presence_take(op, res);
+        pg_presence_take(s, op, res);
     } else {
         s->metrics->store_errors++;
         if (!s->closing && f && f->code == UV_EIO) {

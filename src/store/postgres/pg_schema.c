@@ -26,7 +26,8 @@ static const char *const migrations[PG_SCHEMA_VERSION] = {SCHEMA("schema"),
                                                           SCHEMA("schema_6_erase"),
                                                           SCHEMA("schema_7_presence"),
                                                           SCHEMA("schema_8_keep"),
-                                                          SCHEMA("schema_9_expires")};
+                                                          SCHEMA("schema_9_expires"),
+                                                          SCHEMA("schema_10_sweep")};
 
 struct session {
     uv_loop_t loop;
