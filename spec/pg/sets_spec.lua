@@ -73,7 +73,9 @@ describe("sets of a policy that asks PostgreSQL", function()
 
   it("hold a hundred thousand values", function()
     server():sql "insert into blocked select 'user-' || i from generate_series(1, 100000) i"
-    local broker = tidegate.start(options())
+    local patient = options()
+    patient.policy = POLICY:gsub("stale = 3", "stale = 60") -- however long a load takes
+    local broker = tidegate.start(patient)
     local client = sse.open(broker, { topic = "a" })
     assert.equal(100004, broker:metric "tidegate_policy_set_entries")
     broker:publish("a", "1", { attrs = { person = "user-1", n = 1 } })

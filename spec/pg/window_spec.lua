@@ -1,4 +1,5 @@
 -- Where history begins and ends, over PostgreSQL: two workers, whose times are the store's.
+local eventually = require "support.eventually"
 local pg = require "support.pg"
 local sse = require "support.sse"
 
@@ -55,7 +56,9 @@ describe("windows of history over PostgreSQL", function()
           query = { since = "-9m", ["until"] = ids[4] } })
         assert.equal(204, back.status)
         assert.equal("8 9", first(broker, 2, { last = 1, last_event_id = ids[1] }))
-        assert.equal("7 9", first(broker, 2, { last = 1, only = "odd", last_event_id = "earliest" }))
+        eventually("the newest two, at a worker that has them", function() -- the other one may be a little behind
+          return first(broker, 2, { last = 1, only = "odd", last_event_id = "earliest" }) == "7 9"
+        end, 60)
         assert.equal("", (finite(broker, { since = "-9h", ["until"] = "-9m" })))
       end
       if round == 1 then

@@ -235,7 +235,8 @@ BEGIN
 END $$;
 
 -- A step of the upkeep: topics whose newest event has expired are free.
-CREATE FUNCTION tidegate.latest_expire(p_rows int) RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '200ms' SET jit = off AS $$
+CREATE FUNCTION tidegate.latest_expire(p_rows int) RETURNS bigint LANGUAGE plpgsql
+  SET lock_timeout = '200ms' SET jit = off SET enable_seqscan = off AS $$
 DECLARE
   t timestamptz := clock_timestamp(); gone bigint := 0;
 BEGIN
