@@ -48,7 +48,6 @@ struct presence {
     struct map members;
     struct hash_key key;
     struct list due, refused;
-    size_t due_n;
     struct task send;
     struct deadline beat, again;
     bool busy;     /* the store is working on `op` */

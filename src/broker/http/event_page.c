@@ -16,6 +16,7 @@
 #include "base/logging.h"
 #include "base/text/json_text.h"
 #include "broker/http/start_place.h"
+#include "broker/http/subscribe.h"
 #include "broker/refusal.h"
 #include "broker/stream_quotas.h"
 
@@ -547,16 +548,6 @@ static const struct stream_events event_page_events = {.writable = event_page_on
                                                        .half_closed = event_page_on_half_closed,
                                                        .closed = event_page_on_closed};
 
-/* Undone what was granted, where no page comes of it. */
-static void event_page_give_back(struct broker *b, const struct verdict *v, enum close_reason why)
-{
-    const struct policy_gates *gates = b->policy->gates;
-    if (v->kind == VERDICT_ALLOW && gates->wants_disconnect(b->policy)) {
-        const struct disconnect_info info = {.reason = why};
-        gates->disconnected(b->policy, v->identity, &info);
-    }
-}
-
 /* While it is made it counts for the quotas that deny. Those that end the oldest stream would end one that is worth
  * more than a page. False: refused. */
 static bool event_page_counts(struct event_page *p, const struct subscription *sn)
@@ -591,7 +582,7 @@ static void event_page_allowed(struct event_page *p, const struct verdict *v)
     bool rebound;
     struct stream *s = p->stream;
     if (!event_page_counts(p, &v->subscription)) {
-        event_page_give_back(b, v, CLOSE_DENIED);
+        subscribe_give_back(b, v, CLOSE_DENIED);
         event_page_free(p, CLOSE_DENIED);
         return;
     }
@@ -601,7 +592,7 @@ static void event_page_allowed(struct event_page *p, const struct verdict *v)
             audience_set_unref(b->audiences, a);
         }
         stream_quotas_close(b->quotas, s->id);
-        event_page_give_back(b, v, CLOSE_TRANSIENT);
+        subscribe_give_back(b, v, CLOSE_TRANSIENT);
         refuse_transient(b->refusals, s, false, REFUSAL_POLICY, "the policy failed");
         event_page_free(p, CLOSE_DENIED);
         return;
@@ -626,20 +617,20 @@ static void event_page_judged(void *ctx, uint64_t token, const struct verdict *v
     struct broker *b = ctx;
     struct stream *s = http_server_stream(b->server, token);
     if (!s || s->events != &event_page_events) {
-        event_page_give_back(b, v, CLOSE_CLIENT_CLOSED); /* it left when the policy had decided */
+        subscribe_give_back(b, v, CLOSE_CLIENT_CLOSED); /* it left when the policy had decided */
         return;
     }
     struct event_page *p = s->owner;
     stream_set_owner(s, NULL, NULL);
     if (b->draining) {
-        event_page_give_back(b, v, CLOSE_DRAINING);
+        subscribe_give_back(b, v, CLOSE_DRAINING);
         refuse_transient(b->refusals, s, false, REFUSAL_DRAINING, "the broker is shutting down");
     } else if (v->kind == VERDICT_DENY) {
         refuse_denied(b->refusals, s, v);
     } else if (v->kind == VERDICT_TRANSIENT) {
         refuse_transient(b->refusals, s, false, REFUSAL_POLICY, "the policy could not decide");
     } else if (b->event_pages >= b->opt.pages_at_once || !event_page_has_room(b, 0)) {
-        event_page_give_back(b, v, CLOSE_TRANSIENT);
+        subscribe_give_back(b, v, CLOSE_TRANSIENT);
         b->metrics->event_pages_refused++;
         refuse_transient(b->refusals, s, false, REFUSAL_OVERLOAD,
                          b->event_pages >= b->opt.pages_at_once ? "too many pages are being made"

@@ -4,6 +4,7 @@
 #include "base/require.h"
 #include "base/text/json_text.h"
 #include "broker/broker_parts.h"
+#include "broker/http/subscribe.h"
 #include "broker/http/subscribe_published.h"
 #include "broker/refusal.h"
 
@@ -334,7 +335,7 @@ static void publish_on_stream_verdict(void *ctx, uint64_t token, const struct ve
     struct broker *b = ctx;
     struct publish *p = publish_find(b, token);
     if (!p) {
-        subscribe_published_give_back(b, v, CLOSE_CLIENT_CLOSED);
+        subscribe_give_back(b, v, CLOSE_CLIENT_CLOSED);
         return;
     }
     p->asking = false;

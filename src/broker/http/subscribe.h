@@ -15,5 +15,8 @@ struct broker;
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
                        const struct last_event_id *asked, const struct window *window,
                        const struct public_route *route);
+/* The policy has granted a stream, or a page, that does not begin. What it does about grants it undoes in `disconnect`,
+ * so that runs once for each, except while `subscribe` waits: then nothing was granted. */
+void subscribe_give_back(struct broker *b, const struct verdict *v, enum close_reason why);
 
 #endif

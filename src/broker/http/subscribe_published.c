@@ -73,11 +73,6 @@ bool subscribe_published_ask(struct subscribe *w, const struct stream *s, const 
     return true;
 }
 
-void subscribe_published_give_back(struct broker *b, const struct verdict *v, enum close_reason why)
-{
-    subscribe_give_back(b, v, why);
-}
-
 bool subscribe_published_grant(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;

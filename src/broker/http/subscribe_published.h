@@ -24,9 +24,6 @@ void subscribe_published_free(struct subscribe *w); /* NULL is fine */
 /* The token is the stream's id. False: no memory. */
 bool subscribe_published_ask(struct subscribe *w, const struct stream *s, const struct event *ev,
                              struct slice identity, policy_verdict_cb cb, void *ctx);
-/* The verdict came too late, or cannot be used. */
-void subscribe_published_give_back(struct broker *b, const struct verdict *v,
-                                   enum close_reason why);
 /* False: it was refused, and answered; `w` is gone. */
 bool subscribe_published_grant(struct subscribe *w, struct stream *s, const struct verdict *v);
 /* Takes `w`. It is stored: `ack`. The client may have left. */

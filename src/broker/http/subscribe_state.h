@@ -34,8 +34,5 @@ void subscribe_free(struct subscribe *w);
 struct subscriber *subscribe_grant(struct subscribe *w, struct stream *s, const struct verdict *v);
 /* Finds where it begins, and begins. Takes `w`. */
 void subscribe_find(struct subscribe *w, struct subscriber *sub, const struct replay_rules *replay);
-/* The policy has granted a stream that does not begin. What it does about grants it undoes in `disconnect`, so
- * that runs once for each, except while `subscribe` waits: then nothing was granted. */
-void subscribe_give_back(struct broker *b, const struct verdict *v, enum close_reason why);
 
 #endif

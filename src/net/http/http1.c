@@ -305,9 +305,9 @@ static void http1_dispatch(struct http1 *h)
     free(rq);
 }
 
-/* May the request that is complete, or its head, be handled now? Publishes run side by side; anything else waits for all before it, and holds up all behind it. None behind the
- * answer that says close, which it may have come to say while the request waited: the broker
- * drains. */
+/* May the request that is complete, or its head, be handled now? Publishes run side by side; anything else
+ * waits for all before it, and holds up all behind it. None behind the answer that says close, which it may
+ * have come to say while the request waited: the broker drains. */
 static bool http1_may_dispatch(const struct http1 *h)
 {
     if (h->last || h->conn.close_when_written) {
