@@ -1,10 +1,10 @@
 /* auth/: key sets and tokens. The other side too, which the broker does not have: making keys and
  * signing, through libcrypto. */
-#include "auth/base64url.h"
 #include "auth/jwks.h"
 #include "auth/jwt.h"
 #include "auth/jwt_cache.h"
 #include "auth/keyring.h"
+#include "base/text/base64.h"
 #include "native_policy.h"
 
 #include <openssl/bio.h>

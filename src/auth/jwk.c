@@ -1,7 +1,7 @@
 #include "auth/jwk.h"
 
-#include "auth/base64url.h"
 #include "base/alloc.h"
+#include "base/text/base64.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>

@@ -1,7 +1,7 @@
 #include "auth/jwt.h"
 
-#include "auth/base64url.h"
 #include "auth/jwt_signature.h"
+#include "base/text/base64.h"
 
 #include <jansson.h>
 #include <math.h>

@@ -1,8 +1,8 @@
 #include "cli/cli_token_key.h"
 
-#include "auth/base64url.h"
 #include "base/alloc.h"
 #include "base/program/read_file.h"
+#include "base/text/base64.h"
 
 #include <jansson.h>
 #include <stdio.h>
