@@ -41,8 +41,8 @@ struct store_ack {
     bool duplicate; /* the key was known: `id` is the first event's */
 };
 
-/* Topics whose newest event is kept, whatever retention removes: store.latest. It changes in the
- * transaction that gives an event its id. An event with empty data removes its topic. */
+/* Topics whose newest event is kept, whatever retention removes: store.latest. Who reads them has what was
+ * committed up to the id that he asks for. An event with empty data removes its topic. */
 struct store_latest {
     const char *const
         *patterns; /* as subscriptions have them; borrowed for as long as the store lives */
@@ -81,8 +81,8 @@ struct store_query {
     size_t topic_count;
     /* Not the log: the newest event of each topic that store.latest names, of those asked for (names
      * and patterns; all stores read by them). Who reads page by page up to an id that was handed out
-     * before the first page, and then the log from there, ends with the newest of each: what is
-     * missing in a later page was replaced, or removed, by an event above `upto`. UV_EAGAIN: not
+     * before the first page, and then the log from there, ends with the newest of each: what was
+     * replaced, or removed, by an event above `upto` may be missing in a later page. UV_EAGAIN: not
      * yet, the store is still looking through what it held before the topics were named. UV_ENOTSUP: it
      * may say so where no topics are named. */
     bool latest;

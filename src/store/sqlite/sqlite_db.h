@@ -51,44 +51,37 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(leaps, "SELECT after, upto FROM leaps ORDER BY after")                                       \
     X(leaps_clear, "DELETE FROM leaps")                                                            \
     X(leap_add, "REPLACE INTO leaps(after, upto) VALUES (?1, ?2)")                                 \
-    X(latest_state, "SELECT topics, done, upto FROM latest_state")                                 \
+    X(latest_state, "SELECT topics, done, upto, most FROM latest_state")                           \
     X(latest_done, "UPDATE latest_state SET done = ?1")                                            \
-    X(latest_forget_gone, "DELETE FROM latest_gone")                                               \
-    X(latest_old, "SELECT seq, topic, data = '' FROM events WHERE seq > ?1 AND seq <= ?2 "         \
-                  "ORDER BY seq LIMIT ?3")                                                         \
+    X(latest_upto, "UPDATE latest_state SET upto = ?1")                                            \
+    X(latest_unfolded, "SELECT seq, topic, data = '' FROM events WHERE seq > ?1 AND seq <= ?2 "    \
+                       "ORDER BY seq LIMIT ?3")                                                    \
     X(latest_put, "INSERT INTO latest(seq, topic, type, data, attrs, key, created, expires) "      \
                   "SELECT seq, topic, type, data, attrs, key, created, expires FROM events "       \
-                  "WHERE seq = ?1 AND topic NOT IN (SELECT topic FROM latest_gone) "               \
+                  "WHERE seq = ?1 "                                                                \
                   "ON CONFLICT(topic) DO UPDATE SET seq = excluded.seq, type = excluded.type, "    \
                   "data = excluded.data, attrs = excluded.attrs, key = excluded.key, "             \
                   "created = excluded.created, expires = excluded.expires "                        \
                   "WHERE excluded.seq > latest.seq")                                               \
-    X(latest_drop, "DELETE FROM latest WHERE seq < ?1 AND "                                        \
-                   "topic = (SELECT topic FROM events WHERE seq = ?1)")                            \
+    X(latest_clear, "DELETE FROM latest WHERE seq < ?1 AND "                                       \
+                    "topic = (SELECT topic FROM events WHERE seq = ?1)")                           \
+    X(latest_any_gone, "SELECT 1 FROM latest_gone LIMIT 1")                                        \
+    X(latest_drop_gone, "DELETE FROM latest WHERE EXISTS (SELECT 1 FROM latest_gone AS g "         \
+                        "WHERE g.topic = latest.topic AND g.seq > latest.seq)")                    \
+    X(latest_forget_gone, "DELETE FROM latest_gone WHERE seq <= (SELECT done FROM latest_state)")  \
     X(schema_version, "PRAGMA schema_version")                                                     \
-    X(latest_same, "SELECT patterns = ?1 AND "                                                     \
+    X(latest_same, "SELECT patterns = ?1, "                                                        \
                    "(SELECT count(*) FROM pragma_table_info('latest')) = 8 AND "                   \
                    "NOT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND "           \
                    "tbl_name IN ('events', 'dedup', 'latest', 'latest_gone') AND name NOT IN "     \
                    "('events_immutable', 'latest_keep', 'latest_more', 'latest_less')) "           \
                    "FROM latest_state")                                                            \
-    X(latest_set, "UPDATE latest SET seq = ?1, type = ?3, data = ?4, attrs = ?5, key = ?6, "       \
-                  "created = ?7, expires = ?8 WHERE topic = ?2")                                   \
-    X(latest_new, "INSERT INTO latest(seq, topic, type, data, attrs, key, created, expires) "      \
-                  "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                                       \
-    X(latest_clear, "DELETE FROM latest WHERE topic = ?1")                                         \
-    X(latest_gone, "INSERT OR IGNORE INTO latest_gone SELECT ?1 FROM latest_state "                \
-                   "WHERE done < upto")                                                            \
     X(latest_count, "UPDATE latest_state SET topics = topics + ?1")                                \
-    X(latest_over, "SELECT topics > most FROM latest_state")                                       \
     X(latest_rows, "SELECT seq, topic, type, data, attrs, key, created, expires FROM latest "      \
                    "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")                                    \
     X(latest_of_topic, "SELECT seq, topic FROM latest WHERE topic = ?1")                           \
     X(latest_of_prefix, "SELECT seq, topic FROM latest WHERE topic >= ?1 AND topic < ?2")          \
     X(latest_expired, "SELECT 1 FROM latest WHERE expires <= ?1 LIMIT 1")                          \
-    X(latest_expire_gone, "INSERT OR IGNORE INTO latest_gone SELECT latest.topic "                 \
-                          "FROM latest JOIN latest_state ON done < upto AND seq > upto "           \
-                          "WHERE expires <= ?1 ORDER BY expires, seq LIMIT ?2")                    \
     X(latest_expire, "DELETE FROM latest WHERE seq IN (SELECT seq FROM latest "                    \
                      "WHERE expires <= ?1 ORDER BY expires, seq LIMIT ?2)")                        \
     X(erase_key, "DELETE FROM dedup WHERE seq = ?1 AND "                                           \
@@ -97,6 +90,9 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(erase_latest_key, "DELETE FROM dedup WHERE seq = ?1 AND "                                    \
                         "key = (SELECT key FROM latest WHERE seq = ?1)")                           \
     X(erase_latest, "DELETE FROM latest WHERE seq = ?1")                                           \
+    X(erase_unfolded, "INSERT INTO latest_gone(topic, seq) SELECT topic, seq FROM events "         \
+                      "WHERE seq = ?1 AND seq > (SELECT done FROM latest_state) "                  \
+                      "ON CONFLICT(topic) DO UPDATE SET seq = max(seq, excluded.seq)")             \
     X(erased_add, "REPLACE INTO erased(seq, batch, at) VALUES (?1, ?2, ?3)")                       \
     X(erased_since, "SELECT seq, batch FROM erased WHERE batch > ?1 ORDER BY batch")               \
     X(erased_from, "SELECT seq FROM erased WHERE seq > ?1 ORDER BY seq")                           \
@@ -185,15 +181,16 @@ uint64_t sqlite_mark_read(int fd);
 int sqlite_mark_keep_above(struct sqlite_db *db, uint64_t id);
 
 /* sqlite_latest.c. In the opening transaction: the file keeps the newest events of these topics from
- * now on, and of no others. `migrated`: the file was of version 1. Returns a SQLite result. */
+ * now on, and of no others. `migrated`: the file was of an earlier version. Returns a SQLite result. */
 int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head,
                             bool migrated);
-/* From version 1 to 2. Before the other one, in the same transaction. Returns a SQLite result. */
-int sqlite_latest_migrate(struct sqlite_db *db);
+/* From an earlier version. Before the other one, in the same transaction. Returns a SQLite result. */
+int sqlite_latest_migrate(struct sqlite_db *db, int64_t version);
 
-/* How far older events were looked through for them: those in (done, upto] are yet to be. */
+/* What is in `latest`: of events up to `done` all that is to be; of later ones what the trigger has put there. `upto`
+ * above it: those up to there are too many to be folded with appends. */
 struct sqlite_latest_state {
-    int64_t topics, done, upto;
+    int64_t topics, done, upto, most;
 };
 int sqlite_latest_look(struct sqlite_db *db, struct sqlite_latest_state *out);
 

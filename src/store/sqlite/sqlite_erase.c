@@ -28,6 +28,8 @@ static int sqlite_erase_one(struct sqlite_writer *w, uint64_t id, int64_t batch,
 {
     const int64_t args[] = {(int64_t)id, batch, now_s};
     int rc = sqlite_db_run(&w->db, SQLITE_erase_key, 1, args);
+    rc = rc == SQLITE_OK && w->latest->n ? sqlite_db_run(&w->db, SQLITE_erase_unfolded, 1, args)
+                                         : rc;
     rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_erase, 1, args) : rc;
     bool removed = rc == SQLITE_OK && sqlite3_changes(w->db.db) > 0;
     if (rc == SQLITE_OK && w->latest->n) { /* retention may have left it there alone */

@@ -148,6 +148,9 @@ static void sqlite_jobs_note_faults(struct store_sqlite *s, bool settled)
     case SQLITE_JOB_PRESENCE:
         s->metrics->store_errors += w->rc != 0;
         break;
+    case SQLITE_JOB_FOLD: /* so are those who read */
+        s->metrics->store_errors += w->rc != 0 && w->rc != UV_EAGAIN;
+        break;
     case SQLITE_JOB_CLOSE:
         break;
     }
@@ -160,12 +163,6 @@ static void sqlite_jobs_take_retained(struct store_sqlite *s)
         return;
     }
     s->metrics->retained_removed += r->removed;
-    s->metrics->latest_topics = r->latest_topics;
-    if (s->metrics->latest_filling && !r->latest_filling && s->writer.rc == 0) {
-        log_info("store", "older events were looked through for topics of store.latest",
-                 LOG_F(log_str("path", s->opt.path), log_uint("topics", r->latest_topics)));
-    }
-    s->metrics->latest_filling = r->latest_filling;
     s->rows -= r->removed < s->rows ? r->removed : s->rows;
     s->file_bytes = r->file_bytes ? r->file_bytes : s->file_bytes;
     s->retain_hot = r->removed > 0;
@@ -184,6 +181,24 @@ static void sqlite_jobs_take_retained(struct store_sqlite *s)
     r->leaps.v = NULL;
     if (r->foreign && s->counted && !s->closing) {
         sqlite_reads_count(s);
+    }
+}
+
+static void sqlite_jobs_take_folded(struct store_sqlite *s)
+{
+    const struct sqlite_folded *f = &s->writer.folded;
+    s->fold_due = s->fold_due || (s->writer.rc == 0 && (f->more || (f->looked && f->filling)));
+    if (f->looked) {
+        s->metrics->latest_topics = f->topics;
+        if (s->metrics->latest_filling && !f->filling) {
+            log_info("store", "older events were looked through for topics of store.latest",
+                     LOG_F(log_str("path", s->opt.path), log_uint("topics", f->topics)));
+        }
+        s->metrics->latest_filling = f->filling;
+    }
+    if (s->writer.kind ==
+        SQLITE_JOB_FOLD) { /* it may be long until much is folded: they come again */
+        sqlite_reads_on_fold(s, s->writer.rc == 0 && !f->filling);
     }
 }
 
@@ -218,7 +233,8 @@ static void sqlite_jobs_plan_check(struct store_sqlite *s)
     const struct sqlite_writer *w = &s->writer;
     s->catching_up = w->rc == 0 && w->more;
     s->check_due = s->check_due || (w->rc == 0 && sqlite_jobs_others_committed(s));
-    if (w->others || s->foreign_write_seen || w->kind == SQLITE_JOB_RETAIN) {
+    if (w->others || s->foreign_write_seen || w->kind == SQLITE_JOB_RETAIN ||
+        w->kind == SQLITE_JOB_FOLD) {
         s->wake_ms = LOOK_MS;
     } else if (w->kind == SQLITE_JOB_WRITE && s->wake_ms > LOOK_AFTER_OURS_MS) {
         s->wake_ms = LOOK_AFTER_OURS_MS;
@@ -240,7 +256,7 @@ static void sqlite_jobs_answer_askers(struct list *askers, int rc)
 static bool sqlite_jobs_pauses_watch(enum sqlite_job_kind kind)
 {
     return kind == SQLITE_JOB_WRITE || kind == SQLITE_JOB_RETAIN || kind == SQLITE_JOB_ERASE ||
-           kind == SQLITE_JOB_PRESENCE;
+           kind == SQLITE_JOB_PRESENCE || kind == SQLITE_JOB_FOLD;
 }
 
 static void sqlite_jobs_answer_erase(struct store_sqlite *s, int rc)
@@ -314,6 +330,7 @@ static void sqlite_jobs_on_done(void *ctx)
         answered++;
     }
     sqlite_jobs_take_retained(s);
+    sqlite_jobs_take_folded(s);
     sqlite_jobs_plan_check(s);
     if (!s->catching_up) { /* else the rest comes with the next job */
         sqlite_jobs_answer_askers(&s->asking, w->rc);
@@ -337,24 +354,42 @@ static void sqlite_jobs_on_thread(void *ctx)
     sqlite_writer_run(&s->writer);
 }
 
+static bool sqlite_jobs_is_due(const struct store_sqlite *s, enum sqlite_job_kind kind)
+{
+    if (kind == SQLITE_JOB_FOLD) {
+        return s->fold_due && (!s->closing || !list_empty(&s->behind));
+    }
+    return !s->closing && (kind == SQLITE_JOB_RETAIN  ? s->retain_due
+                           : kind == SQLITE_JOB_ERASE ? s->erase != NULL
+                                                      : s->presence != NULL);
+}
+
+/* What is due besides appends and looks, of those kinds that were not at it just now. */
+static bool sqlite_jobs_choose_other(const struct store_sqlite *s, enum sqlite_job_kind *kind)
+{
+    const unsigned kinds = SQLITE_JOB_FOLD - SQLITE_JOB_RETAIN + 1;
+    for (unsigned i = 1; i <= kinds; i++) {
+        *kind = SQLITE_JOB_RETAIN + (s->other_turn + i) % kinds;
+        if (sqlite_jobs_is_due(s, *kind)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* False: nothing to do. */
 static bool sqlite_jobs_choose(const struct store_sqlite *s, enum sqlite_job_kind *kind)
 {
     bool appends = append_queue_first(&s->queue) != NULL;
     bool wanted = s->check_due || s->woken;
-    if (s->closing && !appends) {
+    if (s->closing && !appends && list_empty(&s->behind)) {
         *kind = SQLITE_JOB_CLOSE;
         return sqlite_reads_idle(s);
     }
     if (s->catching_up) {
         *kind = SQLITE_JOB_CHECK;
-    } else if (s->erase && !s->closing &&
-               !((appends || wanted || s->retain_due) && s->erased_last)) {
-        *kind = SQLITE_JOB_ERASE; /* in turns with others, too */
-    } else if (s->presence && !s->closing && !((appends || wanted) && s->presence_last)) {
-        *kind = SQLITE_JOB_PRESENCE; /* the same */
-    } else if (s->retain_due && !s->closing && !((appends || wanted) && s->retained_last)) {
-        *kind = SQLITE_JOB_RETAIN; /* in turns with others when there are several */
+    } else if (!((appends || wanted) && s->other_last) && sqlite_jobs_choose_other(s, kind)) {
+        return true; /* in turns with these */
     } else if (appends) {
         *kind = SQLITE_JOB_WRITE;
     } else {
@@ -415,10 +450,10 @@ void sqlite_jobs_start_next(struct store_sqlite *s)
         list_splice_tail(&s->asking, &s->askers);
     }
     s->writer.erase = kind == SQLITE_JOB_ERASE ? s->erase : NULL;
-    s->retained_last = kind == SQLITE_JOB_RETAIN;
-    s->erased_last = kind == SQLITE_JOB_ERASE;
+    s->fold_due = s->fold_due && kind != SQLITE_JOB_FOLD;
+    s->other_last = kind >= SQLITE_JOB_RETAIN && kind <= SQLITE_JOB_FOLD;
+    s->other_turn = s->other_last ? kind - SQLITE_JOB_RETAIN : s->other_turn;
     s->writer.presence = kind == SQLITE_JOB_PRESENCE ? s->presence : NULL;
-    s->presence_last = kind == SQLITE_JOB_PRESENCE;
     s->foreign_write_seen = false;
     s->busy = true;
     if (sqlite_jobs_pauses_watch(kind)) {

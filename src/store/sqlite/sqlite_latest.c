@@ -1,31 +1,27 @@
 /* The newest event of each topic that store.latest names, in a table of its own, with all that is in
- * the event: retention needs to know nothing of it.
+ * the event: retention may remove the event itself once it is there. This file: what the database is told of it.
  *
- * A trigger keeps it, so that whatever program inserts a row, of whatever version, keeps it in the same
- * transaction; a file without store.latest has no such trigger. Topics that were named just now are looked for in
- * older events, in small steps of the thread that retains. sqlite_latest_ours.c: how a broker spares itself the trigger. */
-#include "base/clock.h"
+ * A trigger puts rows of other programs there, and refuses those of too many topics, with the reason; a file without
+ * store.latest has no such trigger. sqlite_latest_fold.c: what brokers insert, and what is older than the configuration. */
 #include "base/logging.h"
 #include "base/strbuf.h"
 #include "event/topic.h"
 #include "store/sqlite/sqlite_writer.h"
 
-enum {
-    STEP_ROWS = 1000,
-    TRIGGER_MAX_BYTES = 1 << 20, /* all patterns that the configuration allows need less */
-};
+#include <stdio.h>
+
+enum { TRIGGER_MAX_BYTES = 1 << 20 }; /* all patterns that the configuration allows need less */
 
 /* Nothing in the triggers needs a SQLite newer than 3.9: they run in other programs. */
 static const char sqlite_latest_tables[] =
     "CREATE TABLE IF NOT EXISTS latest(seq INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE, type TEXT,\n"
     "  data TEXT NOT NULL, attrs TEXT, key TEXT, created INTEGER NOT NULL, expires INTEGER);\n"
     "CREATE INDEX IF NOT EXISTS latest_expires ON latest(expires) WHERE expires IS NOT NULL;\n"
-    /* events in (done, upto] are yet to be looked through */
     "CREATE TABLE IF NOT EXISTS latest_state(one INTEGER PRIMARY KEY CHECK (one = 1),\n"
     "  patterns TEXT NOT NULL, most INTEGER NOT NULL, topics INTEGER NOT NULL,\n"
     "  done INTEGER NOT NULL, upto INTEGER NOT NULL);\n"
-    /* removed meanwhile: what the steps find of them is older than that */
-    "CREATE TABLE IF NOT EXISTS latest_gone(topic TEXT PRIMARY KEY) WITHOUT ROWID;\n"
+    /* erased before they were folded: what is older is not the newest either */
+    "CREATE TABLE IF NOT EXISTS latest_gone(topic TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;\n"
     "INSERT OR IGNORE INTO latest_state VALUES (1, '', 0, 0, 0, 0);\n"
     "CREATE TRIGGER IF NOT EXISTS latest_more AFTER INSERT ON latest BEGIN\n"
     "  UPDATE latest_state SET topics = topics + 1;\n"
@@ -51,8 +47,6 @@ static const char sqlite_latest_trigger_body[] =
     "    NEW.created, NEW.expires WHERE NEW.data <> ''\n"
     "    AND NOT EXISTS (SELECT 1 FROM latest WHERE topic = NEW.topic);\n"
     "  DELETE FROM latest WHERE NEW.data = '' AND topic = NEW.topic;\n"
-    "  INSERT OR IGNORE INTO latest_gone SELECT NEW.topic FROM latest_state\n"
-    "    WHERE NEW.data = '' AND done < upto;\n"
     "END;\n";
 
 /* ------------------------------------------------------------------ patterns in SQL */
@@ -217,15 +211,18 @@ static int sqlite_latest_make_trigger(struct sqlite_db *db, const struct store_l
     return rc;
 }
 
-int sqlite_latest_migrate(struct sqlite_db *db)
+int sqlite_latest_migrate(struct sqlite_db *db, int64_t version)
 {
     bool kept = false;
     int rc = sqlite_latest_is_kept(db, &kept);
-    return rc == SQLITE_OK && kept ? sqlite3_exec(db->db,
-                                                  "ALTER TABLE latest ADD COLUMN expires INTEGER;\n"
-                                                  "DROP TRIGGER IF EXISTS latest_keep",
-                                                  NULL, NULL, NULL)
-                                   : rc;
+    if (rc == SQLITE_OK && kept && version < 2) {
+        rc =
+            sqlite3_exec(db->db, "ALTER TABLE latest ADD COLUMN expires INTEGER", NULL, NULL, NULL);
+    }
+    return rc == SQLITE_OK && kept
+               ? sqlite3_exec(db->db, "DROP TRIGGER IF EXISTS latest_keep;\nDROP TABLE latest_gone",
+                              NULL, NULL, NULL)
+               : rc;
 }
 
 /* Topics that are not named any more go at once, others are looked for in what is there. */
@@ -256,6 +253,15 @@ static int sqlite_latest_change(struct sqlite_db *db, const struct store_latest 
     return rc;
 }
 
+/* In earlier versions the trigger kept all above `upto`. */
+static int sqlite_latest_follow_trigger(struct sqlite_db *db, uint64_t head)
+{
+    char sql[96];
+    (void)snprintf(sql, sizeof sql, "UPDATE latest_state SET done = %llu WHERE done >= upto",
+                   (unsigned long long)head);
+    return sqlite3_exec(db->db, sql, NULL, NULL, NULL);
+}
+
 int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head,
                             bool migrated)
 {
@@ -276,6 +282,7 @@ int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *lat
     rc = rc == SQLITE_OK ? sqlite_latest_is_same(db, latest, strbuf_slice(&list), &same) : rc;
     if (rc == SQLITE_OK && same && migrated) {
         rc = sqlite_latest_make_trigger(db, latest);
+        rc = rc == SQLITE_OK ? sqlite_latest_follow_trigger(db, head) : rc;
     }
     if (rc == SQLITE_OK && !same) {
         rc = sqlite_latest_change(db, latest, strbuf_slice(&list), head);
@@ -285,122 +292,17 @@ int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *lat
     return rc;
 }
 
-/* ------------------------------------------------------------------ looking through older events */
-
 int sqlite_latest_look(struct sqlite_db *db, struct sqlite_latest_state *out)
 {
     sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_latest_state);
     int rc = st ? sqlite3_step(st) : SQLITE_ERROR;
     if (rc == SQLITE_ROW) {
-        *out = (struct sqlite_latest_state){
-            sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1), sqlite3_column_int64(st, 2)};
+        *out =
+            (struct sqlite_latest_state){sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
+                                         sqlite3_column_int64(st, 2), sqlite3_column_int64(st, 3)};
     }
     if (st) {
         (void)sqlite3_reset(st);
     }
     return rc == SQLITE_ROW ? SQLITE_OK : SQLITE_ERROR;
-}
-
-bool sqlite_latest_names(const struct store_latest *latest, struct slice topic)
-{
-    for (size_t i = 0; i < latest->n; i++) {
-        if (topic_match(slice_str(latest->patterns[i]), topic)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Of the next rows. `done` is the last of them, or `upto` when there are no more. */
-static int sqlite_latest_take_rows(struct sqlite_writer *w, struct sqlite_latest_state *state)
-{
-    int64_t args[3] = {state->done, state->upto, STEP_ROWS}, n = 0;
-    sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_latest_old);
-    int rc = st ? SQLITE_OK : SQLITE_ERROR;
-    for (int i = 0; i < 3 && rc == SQLITE_OK; i++) {
-        rc = sqlite3_bind_int64(st, i + 1, args[i]);
-    }
-    while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        const char *text = (const char *)sqlite3_column_text(st, 1);
-        struct slice topic = slice_of(text, text ? (size_t)sqlite3_column_bytes(st, 1) : 0);
-        int64_t seq = sqlite3_column_int64(st, 0);
-        bool named = !topic_name_check(topic) && sqlite_latest_names(w->latest, topic);
-        rc = SQLITE_OK;
-        if (named) {
-            rc = sqlite_db_run(&w->db,
-                               sqlite3_column_int(st, 2) ? SQLITE_latest_drop : SQLITE_latest_put,
-                               1, &seq);
-        }
-        state->done = seq;
-        n++;
-    }
-    if (st) {
-        (void)sqlite3_reset(st);
-    }
-    if (rc == SQLITE_DONE) {
-        state->done = n < STEP_ROWS ? state->upto : state->done;
-        rc = SQLITE_OK;
-    }
-    return rc;
-}
-
-/* Topics whose newest event has expired are free. Where older events are yet to be looked through, those of such a
- * topic are not its newest. But what the looking through itself has found may be followed by newer ones that it finds. */
-static int sqlite_latest_free_expired(struct sqlite_writer *w)
-{
-    const int64_t args[] = {clock_unix_ms(), STEP_ROWS};
-    sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_latest_expired);
-    int rc = st ? sqlite3_bind_int64(st, 1, args[0]) : SQLITE_ERROR;
-    rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
-    (void)sqlite3_reset(st); /* NULL is fine */
-    if (rc == SQLITE_ROW) {
-        rc = sqlite_db_run(&w->db, SQLITE_begin_write, 0, NULL);
-        rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_latest_expire_gone, 2, args) : rc;
-        rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_latest_expire, 2, args) : rc;
-        bool more = rc == SQLITE_OK && sqlite3_changes(w->db.db) == STEP_ROWS;
-        rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) : rc;
-        w->retained.more = w->retained.more || more;
-    }
-    if (rc != SQLITE_OK && rc != SQLITE_DONE) {
-        rc = sqlite_db_fail(&w->db, &w->error, "freeing topics of store.latest");
-        sqlite_db_rollback(&w->db);
-        return rc;
-    }
-    return 0;
-}
-
-int sqlite_latest_step(struct sqlite_writer *w)
-{
-    struct sqlite_db *db = &w->db;
-    struct sqlite_latest_state state = {0};
-    int expired = sqlite_latest_free_expired(w);
-    if (expired) {
-        return expired;
-    }
-    if (sqlite_latest_look(db, &state) != SQLITE_OK) {
-        return sqlite_db_fail(db, &w->error, "looking at store.latest");
-    }
-    if (state.done < state.upto) {
-        int rc = sqlite_db_run(db, SQLITE_begin_write, 0, NULL);
-        rc =
-            rc == SQLITE_OK ? sqlite_latest_look(db, &state) : rc; /* another broker may be at it */
-        rc = rc == SQLITE_OK ? sqlite_latest_take_rows(w, &state) : rc;
-        rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_latest_done, 1, &state.done) : rc;
-        if (rc == SQLITE_OK && state.done >= state.upto) {
-            rc = sqlite_db_run(db, SQLITE_latest_forget_gone, 0, NULL);
-        }
-        rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_commit, 0, NULL) : rc;
-        if (rc != SQLITE_OK) {
-            rc = sqlite_db_fail(db, &w->error, "looking for topics of store.latest");
-            sqlite_db_rollback(db);
-            return rc;
-        }
-        if (sqlite_latest_look(db, &state) != SQLITE_OK) {
-            return sqlite_db_fail(db, &w->error, "looking at store.latest");
-        }
-    }
-    w->retained.latest_topics = (uint64_t)state.topics;
-    w->retained.latest_filling = state.done < state.upto;
-    w->retained.more = w->retained.more || w->retained.latest_filling;
-    return 0;
 }

@@ -173,7 +173,7 @@ int sqlite_latest_read_page(struct sqlite_db *db, struct sqlite_read *r, uint64_
     if (sqlite_latest_look(db, &state) != SQLITE_OK) {
         return sqlite_db_fail(db, &r->error, "reading the newest events");
     }
-    if (state.done < state.upto) {
+    if (state.done < (int64_t)upto) {
         return UV_EAGAIN;
     }
     r->upto = r->query.after;

@@ -196,7 +196,7 @@ static int sqlite_presence_sweep(struct sqlite_writer *w, int64_t broker)
 int sqlite_presence_run(struct sqlite_writer *w)
 {
     struct store_presence *op = w->presence;
-    int64_t gone = 0;
+    int64_t gone = 0, head = 0;
     w->presence_said = 0;
     int rc = sqlite_db_moved(&w->db, &w->error);
     if (rc) {
@@ -211,7 +211,11 @@ int sqlite_presence_run(struct sqlite_writer *w)
     if (sqlite_db_run(&w->db, SQLITE_begin_write, 0, NULL) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "presence: waiting for the write lock");
     }
-    rc = gone ? sqlite_presence_sweep(w, gone) : sqlite_presence_change(w);
+    rc = sqlite_db_integer(&w->db, SQLITE_head, 0, &head);
+    rc = rc == SQLITE_OK && w->latest->n ? sqlite_latest_make_room(w, head, op->n) : rc;
+    if (rc == SQLITE_OK) {
+        rc = gone ? sqlite_presence_sweep(w, gone) : sqlite_presence_change(w);
+    }
     rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) : rc;
     if (rc != SQLITE_OK) {
         rc = sqlite_db_fail(&w->db, &w->error, "presence");

@@ -15,7 +15,7 @@ bool sqlite_reads_idle(const struct store_sqlite *s)
             return false;
         }
     }
-    return list_empty(&s->reads);
+    return list_empty(&s->reads) && list_empty(&s->behind);
 }
 
 static void sqlite_reads_answer_page(struct store_sqlite *s, struct sqlite_read *r)
@@ -53,7 +53,7 @@ static void sqlite_reads_take_count(struct store_sqlite *s, const struct sqlite_
 
 static void sqlite_reads_complete(struct store_sqlite *s, struct sqlite_read *r)
 {
-    bool later = r->rc == UV_EAGAIN;
+    bool later = r->rc == UV_EAGAIN; /* only the newest events are */
     if (r->rc && !later) {
         s->metrics->store_errors++;
         store_sqlite_fault(s, SQLITE_FAULT_READ, &r->error);
@@ -92,7 +92,13 @@ static void sqlite_reads_on_done(uv_work_t *work, int status)
     struct sqlite_read *r = reader->job;
     (void)status; /* the work is never cancelled */
     reader->job = NULL;
-    sqlite_reads_complete(s, r);
+    if (r->rc == UV_EAGAIN) {
+        list_add_tail(&s->behind, &r->node);
+        s->fold_due = true;
+        sqlite_jobs_start_next(s);
+    } else {
+        sqlite_reads_complete(s, r);
+    }
     sqlite_reads_start_next(s);
     if (s->closing) {
         sqlite_jobs_start_next(s);
@@ -110,6 +116,19 @@ static void sqlite_reads_start_next(struct store_sqlite *s)
             REQUIRE(uv_queue_work(s->loop, &reader->work, sqlite_reads_on_pool,
                                   sqlite_reads_on_done) == 0);
         }
+    }
+}
+
+void sqlite_reads_on_fold(struct store_sqlite *s, bool done)
+{
+    if (done) { /* they look again */
+        list_splice_tail(&s->reads, &s->behind);
+        sqlite_reads_start_next(s);
+    }
+    while (!list_empty(&s->behind)) {
+        struct sqlite_read *r = list_first(&s->behind, struct sqlite_read, node);
+        list_del(&r->node);
+        sqlite_reads_complete(s, r);
     }
 }
 

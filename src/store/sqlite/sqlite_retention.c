@@ -56,7 +56,8 @@ static int sqlite_retention_plan_rows(struct sqlite_writer *w, int64_t now_ms, s
         return 0;
     }
     sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_row_times);
-    if (!st || sqlite3_bind_int64(st, 1, (int64_t)w->tailed) != SQLITE_OK ||
+    uint64_t upto = w->folded.looked && w->folded.done < w->tailed ? w->folded.done : w->tailed;
+    if (!st || sqlite3_bind_int64(st, 1, (int64_t)upto) != SQLITE_OK ||
         sqlite3_bind_int64(st, 2, SQLITE_RETAIN_ROWS) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "retention");
     }
@@ -208,10 +209,11 @@ static int sqlite_retention_steps(struct sqlite_writer *w)
     if (rc == 0 && w->rules.watch_only) {
         p = (struct plan){.now_s = clock_unix_ms() / 1000};
     } else {
-        rc = rc || w->latest->n == 0 ? rc : sqlite_latest_step(w);
-        if (rc == 0 && w->retained.latest_filling) {
-            return 0; /* first what it has yet to look through */
+        rc = rc || w->latest->n == 0 ? rc : sqlite_latest_step(w, false);
+        if (w->folded.filling) {
+            return rc == UV_EAGAIN ? 0 : rc; /* first what it has yet to look through */
         }
+        rc = rc == UV_EAGAIN ? 0 : rc;
         rc = rc ? rc : sqlite_retention_make_plan(w, &p);
     }
     if (rc) {

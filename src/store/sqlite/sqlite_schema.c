@@ -20,7 +20,7 @@
 /* A broker that starts is in no hurry: nobody waits for an answer of it yet. */
 enum { OPENING_MS = 30000, OPENING_SAYS_MS = 1000 };
 
-enum { SCHEMA_VERSION = 2, APPLICATION_ID = 0x54494447 /* "TIDG" */ };
+enum { SCHEMA_VERSION = 3, APPLICATION_ID = 0x54494447 /* "TIDG" */ };
 
 /* What other programs see. The names of the constraints are the messages they get. Nothing in here
  * needs a SQLite newer than 3.9 (2015), so that any language's binding can write. Topic grammar and
@@ -63,8 +63,7 @@ static const char schema[] =
 
 /* Version 2. With a CHECK, SQLite would read every row there is, and nobody could write meanwhile. So a file of
  * before says nothing to who inserts a wrong time: the row is refused when it is read. */
-static const char schema_2[] = "ALTER TABLE events ADD COLUMN expires INTEGER;\n"
-                               "PRAGMA user_version = 2";
+static const char schema_2[] = "ALTER TABLE events ADD COLUMN expires INTEGER";
 
 /* Since the erase command; a program that does not know it leaves it alone. */
 static const char schema_erased[] =
@@ -378,22 +377,20 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
     }
     /* Now no other process can make the schema at the same time. */
     int64_t version = sqlite_schema_pragma_value(db, "PRAGMA user_version");
-    if (version == 1 &&
-        (sqlite_schema_exec(db, schema_2) != SQLITE_OK || sqlite_latest_migrate(db) != SQLITE_OK)) {
+    bool migrated = version > 0 && version < SCHEMA_VERSION;
+    char stamp[96];
+    (void)snprintf(stamp, sizeof stamp, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+                   APPLICATION_ID, SCHEMA_VERSION);
+    if ((version == 0 && sqlite_schema_exec(db, schema) != SQLITE_OK) ||
+        (version == 1 && sqlite_schema_exec(db, schema_2) != SQLITE_OK) ||
+        (migrated && sqlite_latest_migrate(db, version) != SQLITE_OK) ||
+        (version < SCHEMA_VERSION && sqlite_schema_exec(db, stamp) != SQLITE_OK)) {
         return sqlite_db_fail(db, e, path);
     }
-    if (version == 1) {
-        log_info("store", "schema migrated",
-                 LOG_F(log_str("path", path), log_int("from", 1), log_int("to", SCHEMA_VERSION)));
-    }
-    if (version == 0) {
-        char stamp[96];
-        (void)snprintf(stamp, sizeof stamp, "PRAGMA application_id = %d; PRAGMA user_version = %d",
-                       APPLICATION_ID, SCHEMA_VERSION);
-        if (sqlite_schema_exec(db, schema) != SQLITE_OK ||
-            sqlite_schema_exec(db, stamp) != SQLITE_OK) {
-            return sqlite_db_fail(db, e, path);
-        }
+    if (migrated) {
+        log_info(
+            "store", "schema migrated",
+            LOG_F(log_str("path", path), log_int("from", version), log_int("to", SCHEMA_VERSION)));
     }
     if (sqlite_schema_exec(db, schema_erased) != SQLITE_OK ||
         sqlite_schema_exec(db, schema_presence) != SQLITE_OK) {
@@ -412,7 +409,7 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
     if (rc) {
         return sqlite_schema_no_lock(path, "cannot be written", rc, e);
     }
-    if (sqlite_latest_configure(db, latest, out->head, version == 1) != SQLITE_OK ||
+    if (sqlite_latest_configure(db, latest, out->head, migrated) != SQLITE_OK ||
         sqlite_schema_exec(db, "COMMIT") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }

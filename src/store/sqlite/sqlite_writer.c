@@ -222,7 +222,7 @@ static int sqlite_writer_write_transaction(struct sqlite_writer *w, struct list 
             rc = sqlite_writer_insert_event(w, a->events.v[i], now_s, &last, &a->acks[i]);
         }
     }
-    rc = rc || !w->triggers_off ? rc : sqlite_latest_keep_ours(w, mark);
+    rc = rc || w->latest->n == 0 ? rc : sqlite_latest_keep_ours(w, mark, last);
     if (rc == 0) { /* where that fails the clock has to do; the next commit tries again */
         (void)sqlite_mark_keep_above(&w->db, last);
     }
@@ -266,9 +266,12 @@ static bool sqlite_writer_own_fault(int rc)
 }
 
 /* After the group failed as a whole: each append on its own, so that one bad one fails alone. */
-static int sqlite_writer_write_one_by_one(struct sqlite_writer *w)
+static int sqlite_writer_write_one_by_one(struct sqlite_writer *w, bool full)
 {
     int failures = 0, last_rc = 0;
+    if (full) { /* what waits for a fold is folded once, not in each that is refused */
+        (void)sqlite_latest_step(w, true);
+    }
     list_for_each (it, &w->group) {
         int rc = sqlite_writer_write_transaction(w, it, it->next);
         if (rc == WRITE_LATER) {
@@ -298,7 +301,7 @@ static int sqlite_writer_write_group(struct sqlite_writer *w)
     }
     bool alone = w->group.next->next == &w->group;
     if (rc && rc != UV_EBUSY && !alone) {
-        return sqlite_writer_write_one_by_one(w);
+        return sqlite_writer_write_one_by_one(w, rc == STORE_TOPICS_FULL);
     }
     sqlite_writer_settle(w, w->group.next, &w->group, rc);
     return sqlite_writer_own_fault(rc) ? 0 : rc;
@@ -371,6 +374,8 @@ void sqlite_writer_reset(struct sqlite_writer *w, enum sqlite_job_kind kind)
     w->commits = w->inserted = w->others = w->others_bytes = 0;
     w->rejects = (struct sqlite_rejects){0};
     w->retained = (struct sqlite_retained){0};
+    w->folded = (struct sqlite_folded){0};
+    w->noted = 0;
     w->erased_n = 0;
 }
 
@@ -380,8 +385,7 @@ void sqlite_writer_run(struct sqlite_writer *w)
     w->durable_n = w->durable_rejects = 0;
     w->durable_tailed = w->tailed;
     w->durable_tailed_ms = w->tailed_ms;
-    if (w->kind == SQLITE_JOB_RETAIN || w->kind == SQLITE_JOB_ERASE ||
-        w->kind == SQLITE_JOB_PRESENCE) {
+    if (w->kind == SQLITE_JOB_ERASE || w->kind == SQLITE_JOB_PRESENCE) {
         sqlite_latest_rely(w);
     }
     switch (w->kind) {
@@ -399,6 +403,9 @@ void sqlite_writer_run(struct sqlite_writer *w)
         break;
     case SQLITE_JOB_PRESENCE:
         w->rc = sqlite_presence_run(w);
+        break;
+    case SQLITE_JOB_FOLD:
+        w->rc = sqlite_latest_step(w, true);
         break;
     case SQLITE_JOB_CLOSE:
         sqlite_writer_close_file(w);
@@ -420,4 +427,5 @@ void sqlite_writer_run(struct sqlite_writer *w)
         w->changes = SQLITE_CHANGES_UNKNOWN;
         w->rc = rc;
     }
+    sqlite_latest_note(w, w->tail_n);
 }

@@ -5,6 +5,8 @@
 #define STORE_SQLITE_SQLITE_WRITER_H
 
 #include "base/container/list.h"
+#include "base/container/map.h"
+#include "base/hash.h"
 #include "base/strbuf.h"
 #include "store/append_queue.h"
 #include "store/sqlite/sqlite_row.h"
@@ -27,9 +29,10 @@ enum {
 enum sqlite_job_kind {
     SQLITE_JOB_WRITE,
     SQLITE_JOB_CHECK,
-    SQLITE_JOB_RETAIN,
+    SQLITE_JOB_RETAIN, /* from here to FOLD: sqlite_jobs_choose_other() */
     SQLITE_JOB_ERASE,
     SQLITE_JOB_PRESENCE,
+    SQLITE_JOB_FOLD,
     SQLITE_JOB_CLOSE
 };
 
@@ -71,8 +74,23 @@ struct sqlite_retained {
     bool more;         /* at once again */
     uint64_t file_bytes;
     struct sqlite_leaps leaps; /* v == NULL: as before */
-    uint64_t latest_topics;
-    bool latest_filling; /* older events are yet to be looked through: sqlite_latest.h */
+};
+
+/* The newest event of each topic of store.latest among some events. */
+enum { FOLD_NOTHING = -1 };
+struct sqlite_fold {
+    struct map topics;
+    struct sqlite_fold_topic **v; /* owned, with what it points to */
+    size_t n, cap, rows;
+    int64_t after, last; /* they are those in (after, last]; FOLD_NOTHING: of no events */
+};
+
+/* What a job has seen of store.latest. */
+struct sqlite_folded {
+    bool looked; /* the rest is known */
+    uint64_t topics, done;
+    bool filling; /* much is yet to be folded: snapshots wait */
+    bool more;    /* another step at once */
 };
 
 struct sqlite_tail_item {
@@ -93,10 +111,14 @@ struct sqlite_writer {
     const struct store_latest *latest; /* borrowed */
     char *latest_list;                 /* owned: the same as the file says it; NULL: not made yet */
     int64_t latest_schema;             /* version of the schema that was looked at last; 0: none */
-    bool latest_by_hand;               /* it has no triggers but the known ones: ours are not run */
+    bool latest_same;                  /* the file keeps the topics of `latest` */
+    bool latest_by_hand; /* and has no triggers but the known ones: ours are not run */
     bool triggers_off;
-    uint64_t tailed;   /* every row up to here was handed to the tail, or is history */
-    int64_t tailed_ms; /* what its row says of the time; 0: unknown */
+    struct hash_key latest_hash;
+    struct sqlite_fold fold;
+    size_t fold_topics; /* at so many a fold is due; 0: not chosen yet */
+    uint64_t tailed;    /* every row up to here was handed to the tail, or is history */
+    int64_t tailed_ms;  /* what its row says of the time; 0: unknown */
     int64_t data_version;
     const uint32_t *counter; /* of all commits: sqlite_wal_index.h */
     int64_t changes;         /* what it was when all rows up to `tailed` were all there are */
@@ -129,6 +151,8 @@ struct sqlite_writer {
     size_t commits, inserted, others, others_bytes;
     struct sqlite_rejects rejects;
     struct sqlite_retained retained;
+    struct sqlite_folded folded;
+    size_t noted;     /* so many of `tail` are in `fold` */
     uint64_t *erased; /* owned; events to be forgotten */
     size_t erased_n, erased_cap;
 };
@@ -157,18 +181,25 @@ void sqlite_lineage_pass(struct sqlite_writer *w, uint64_t after, uint64_t upto,
 int sqlite_lineage_leap(struct sqlite_writer *w);
 /* sqlite_retention.c: the work of SQLITE_JOB_RETAIN. */
 int sqlite_retain_run(struct sqlite_writer *w);
-/* sqlite_latest.c: one step through older events, where some are yet to be looked through for topics
- * of store.latest. In a transaction of its own; 0 or a negative UV_E* with text. */
-int sqlite_latest_step(struct sqlite_writer *w);
+/* sqlite_latest.c. The patterns as the file says them: one a line. */
+int sqlite_latest_put_list(struct strbuf *out, const struct store_latest *latest);
+/* sqlite_latest_fold.c: a step of what is to be folded; `wanted`: somebody waits for it. In a transaction of its own; 0 or a
+ * negative UV_E* with text. UV_EAGAIN: the file keeps other topics now, a broker that names those does it. */
+int sqlite_latest_step(struct sqlite_writer *w, bool wanted);
 /* Is it a topic that is kept? */
 bool sqlite_latest_names(const struct store_latest *latest, struct slice topic);
-/* The patterns as the file says them: one a line. */
-int sqlite_latest_put_list(struct strbuf *out, const struct store_latest *latest);
-/* sqlite_latest_ours.c. In a write transaction, before rows of ours are inserted: whether the triggers keep the newest of them, or
- * sqlite_latest_keep_ours() does. */
+/* In a write transaction, before rows of ours are inserted: whether the triggers keep the newest of them, or they are
+ * folded later. */
 int sqlite_latest_choose(struct sqlite_writer *w);
-/* Behind the last of them: keeps what is in `tail` from `from` on, once for each topic, where the triggers do not. */
-int sqlite_latest_keep_ours(struct sqlite_writer *w, size_t from);
+/* Behind the last of them, in `tail` from `mark` on, whose id is `last`: folds what is due. STORE_TOPICS_FULL: they bring too
+ * many topics. */
+int sqlite_latest_keep_ours(struct sqlite_writer *w, size_t mark, uint64_t last);
+/* Committed: keeps the first `end` of `tail` in mind for the next fold. */
+void sqlite_latest_note(struct sqlite_writer *w, size_t end);
+void sqlite_fold_free(struct sqlite_fold *f);
+/* In a write transaction: the trigger, which knows of what is folded, can judge so many topics more. Returns a SQLite
+ * result. */
+int sqlite_latest_make_room(struct sqlite_writer *w, int64_t head, size_t topics);
 /* What comes next relies on the triggers. */
 void sqlite_latest_rely(struct sqlite_writer *w);
 /* sqlite_erase.c: the work of SQLITE_JOB_ERASE. */

@@ -273,6 +273,7 @@ static void store_sqlite_free(struct store_sqlite *s)
     free(s->writer.erased);
     free(s->writer.leaps.v);
     free(s->writer.latest_list);
+    sqlite_fold_free(&s->writer.fold);
     free(s->leaps.v);
     free(s->path);
     free(s);
@@ -401,11 +402,14 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
     s->tail_ctx = tail_ctx;
     append_queue_init(&s->queue, opt->max_queue_events, opt->max_queue_bytes, metrics);
     list_init(&s->reads);
+    list_init(&s->behind);
     list_init(&s->askers);
     list_init(&s->asking);
     list_init(&s->writer.group);
     s->writer.synchronous_full = opt->synchronous_full;
     s->writer.max_data = opt->event_bytes;
+    hash_key_init(&s->writer.latest_hash);
+    s->writer.fold.after = FOLD_NOTHING;
     s->writer.key_window_s = opt->key_window_s;
     s->writer.busy_ms = opt->busy_timeout_ms;
     s->writer.latest = &s->opt.latest;

@@ -72,15 +72,17 @@ struct store_sqlite {
     bool woken;         /* others have committed: look now instead of when the timer fires */
     struct list askers; /* sqlite_asker: of the next look */
     struct list asking; /* of the one that runs */
-    bool retain_due, retained_last, retain_hot;
+    bool retain_due, retain_hot;
     struct sqlite_erase *erase;      /* owned: the order that is under way; NULL: none */
-    bool erased_last;                /* so others come first now */
     struct store_presence *presence; /* borrowed: what is asked of it; NULL: nothing */
-    bool presence_last;
+    bool fold_due;                   /* store.latest lags behind by much, or a read waits for it */
+    bool other_last;     /* the last job was neither for appends nor a look: those come first now */
+    unsigned other_turn; /* the last of such kinds */
 
     /* readers */
     struct sqlite_reader readers[SQLITE_READERS];
-    struct list reads; /* sqlite_read */
+    struct list reads;  /* sqlite_read */
+    struct list behind; /* the same: they wait until store.latest has come to where they read */
 
     bool closing;
     unsigned handles; /* open */
@@ -97,6 +99,8 @@ void sqlite_jobs_stop(struct store_sqlite *s);
 /* sqlite_reads.c */
 void sqlite_reads_push(struct store_sqlite *s, struct sqlite_read *r); /* takes `r` */
 bool sqlite_reads_idle(const struct store_sqlite *s);
+/* Those that wait for store.latest look again, or are answered UV_EAGAIN. */
+void sqlite_reads_on_fold(struct store_sqlite *s, bool done);
 void sqlite_reads_count(struct store_sqlite *s); /* counts the rows again */
 
 /* store_sqlite.c */
