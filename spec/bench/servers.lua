@@ -152,8 +152,9 @@ frontend tls
 backend own
   server own 127.0.0.1:%d
 ]]):format(place.port, place.tls.pem, place.inner_port))
-  return "/bin/sh", { "-c", ('"$@" & exec /usr/sbin/haproxy -db -f "%s/haproxy.cfg"'):format(place.dir), "sh", program,
-    table.unpack(args) }
+  -- the broker ends with it
+  return "/bin/sh", { "-c", ('setpriv --pdeathsig TERM "$@" & exec /usr/sbin/haproxy -db -f "%s/haproxy.cfg"')
+    :format(place.dir), "sh", program, table.unpack(args) }
 end
 
 -- What the machine allows: see limit.c.
