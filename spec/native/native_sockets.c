@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -19,6 +21,17 @@ static int l_deafen(lua_State *L)
     int fd = (int)luaL_checkinteger(L, 1);
     if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program)) {
         return luaL_error(L, "SO_ATTACH_FILTER: %s", strerror(errno));
+    }
+    return 0;
+}
+
+/* max_segment(fd, bytes): the other side sends no larger segments. Before the connection is made (tcp(7), TCP_MAXSEG). */
+static int l_max_segment(lua_State *L)
+{
+    int fd = (int)luaL_checkinteger(L, 1);
+    int bytes = (int)luaL_checkinteger(L, 2);
+    if (setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &bytes, sizeof bytes)) {
+        return luaL_error(L, "TCP_MAXSEG: %s", strerror(errno));
     }
     return 0;
 }
@@ -76,10 +89,13 @@ static int l_close(lua_State *L)
 
 int native_open_sockets(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"deafen", l_deafen},       {"close_reason", l_close_reason},
-        {"datagrams", l_datagrams}, {"datagram", l_datagram},
-        {"close", l_close},         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"deafen", l_deafen},
+                                         {"close_reason", l_close_reason},
+                                         {"datagrams", l_datagrams},
+                                         {"datagram", l_datagram},
+                                         {"close", l_close},
+                                         {"max_segment", l_max_segment},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }
