@@ -3,6 +3,7 @@
 #include "net/close_reason.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -32,6 +33,15 @@ static int l_max_segment(lua_State *L)
     int bytes = (int)luaL_checkinteger(L, 2);
     if (setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &bytes, sizeof bytes)) {
         return luaL_error(L, "TCP_MAXSEG: %s", strerror(errno));
+    }
+    return 0;
+}
+
+/* ours(fd): programs that are started do not get the socket. One that has it keeps it open. */
+static int l_ours(lua_State *L)
+{
+    if (fcntl((int)luaL_checkinteger(L, 1), F_SETFD, FD_CLOEXEC)) {
+        return luaL_error(L, "FD_CLOEXEC: %s", strerror(errno));
     }
     return 0;
 }
@@ -89,13 +99,11 @@ static int l_close(lua_State *L)
 
 int native_open_sockets(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"deafen", l_deafen},
-                                         {"close_reason", l_close_reason},
-                                         {"datagrams", l_datagrams},
-                                         {"datagram", l_datagram},
-                                         {"close", l_close},
-                                         {"max_segment", l_max_segment},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"deafen", l_deafen},       {"close_reason", l_close_reason},
+        {"datagrams", l_datagrams}, {"datagram", l_datagram},
+        {"close", l_close},         {"max_segment", l_max_segment},
+        {"ours", l_ours},           {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

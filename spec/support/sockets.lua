@@ -44,6 +44,7 @@ function M.connect(target, options)
     s:close()
     return nil, err
   end
+  native.ours(s:getfd()) -- else the other side would not see that it is closed
   local how = options.tls
   if how == nil then
     how = target.tls
