@@ -204,6 +204,20 @@ describe("a stream with limits.every_s", function()
     assert.equal(3 + 43, conflated(broker))
   end)
 
+  it("replaces nothing by what ends earlier: that may be when its turn comes, for who is slow or was cut", function()
+    local broker = start()
+    local c = watch(broker, HOUR)
+    put(broker, "a1")
+    put(broker, "a2 b1")
+    for i, ttl in ipairs { 700, 600, 650 } do
+      put(broker, "a" .. 2 + i, { expires = os.time() + ttl })
+    end
+    assert.equal("a2 b1 a3 a5", read(watch(broker, HOUR - 1, { last_event_id = "earliest" }), 4))
+    assert.equal("a1", read(c, 1))
+    push(broker)
+    assert.equal("a2 b1 a3 a5", read(c, 4))
+  end)
+
   it("gives what an end is asked for at once", function()
     local broker = start()
     local c = watch(broker, HOUR)

@@ -142,17 +142,10 @@ static bool conflater_run_passes(struct conflater *all, const struct audience *a
     return all->known[i] & RUN_PASSES;
 }
 
-/* One that expires before `due_ms` (Unix time), when what is left is sent, replaces none that lasts longer. */
-static bool conflater_lasts(const struct event *newer, const struct event *ev, int64_t due_ms)
-{
-    return newer->expires_ms == 0 || newer->expires_ms > due_ms ||
-           (ev->expires_ms && ev->expires_ms <= newer->expires_ms);
-}
-
 /* From the newest to the oldest. Rules are asked of those alone that another event of their topic follows or goes
- * before, but for `ends`. `every_ms` 0: the run is one interval. `due_ms` 0: what is left is sent now. */
+ * before, but for `ends`. `every_ms` 0: the run is one interval. */
 static void conflater_mark(struct conflater *all, const struct audience *a, bool judged,
-                           int64_t every_ms, int64_t due_ms)
+                           int64_t every_ms)
 {
     conflater_clear_slots(all);
     for (size_t i = all->n; i-- > 0;) {
@@ -171,7 +164,7 @@ static void conflater_mark(struct conflater *all, const struct audience *a, bool
         uint32_t *slot = conflater_slot(all, ev);
         const struct event *newer = *slot ? all->run[*slot - 1] : NULL;
         bool same = newer && (every_ms == 0 || newer->time_ms / every_ms == ev->time_ms / every_ms);
-        if (same && conflater_lasts(newer, ev, due_ms) &&
+        if (same && conflation_lasts(newer, ev) &&
             conflater_run_passes(all, a, *slot - 1, judged, &newer_ends)) {
             all->known[i] |= RUN_REPLACED;
         } else {
@@ -182,11 +175,11 @@ static void conflater_mark(struct conflater *all, const struct audience *a, bool
 
 void conflater_decide(struct conflater *all, const struct audience *a)
 {
-    conflater_mark(all, a, false, a->every_ms, 0);
+    conflater_mark(all, a, false, a->every_ms);
 }
 
-/* Lets go of what was replaced, where what is left is sent then. */
-static void conflation_reduce(struct conflation *c, int64_t due_ms)
+/* Lets go of what was replaced. */
+static void conflation_reduce(struct conflation *c)
 {
     struct event_list *pending = &c->audience.pending;
     size_t kept = 0;
@@ -197,7 +190,7 @@ static void conflation_reduce(struct conflation *c, int64_t due_ms)
     for (size_t i = 0; i < pending->n; i++) {
         conflater_add(c->all, pending->v[i]);
     }
-    conflater_mark(c->all, &c->audience, c->audience.judged, 0, due_ms);
+    conflater_mark(c->all, &c->audience, c->audience.judged, 0);
     for (size_t i = 0; i < pending->n; i++) {
         if (conflater_skips(c->all, i)) {
             event_unref(pending->v[i]);
@@ -303,14 +296,14 @@ bool conflation_due(struct conflation *c)
         if (pending->n < c->compact_at) {
             return false;
         }
-        conflation_reduce(c, c->due_unix_ms);
+        conflation_reduce(c);
         c->compact_at = 2 * pending->n + COMPACT_LEAST;
         if (pending->n <= CONFLATION_TOPICS_MAX) {
             return false;
         }
         conflation_end_early(c, "too many topics");
     }
-    conflation_reduce(c, 0);
+    conflation_reduce(c);
     conflation_close(c);
     return true;
 }

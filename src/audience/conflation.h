@@ -7,8 +7,9 @@
  * the log up to the edge, those who are beyond it wait for the end of the interval.
  *
  * An event takes the place of an older one when the audience would be given it: filter and format let it pass. One that
- * ends a stream (`ends`) is never replaced. An interval ends early where there are too many topics, or where the event
- * log is too small for what it has collected: so that is all the memory it takes. */
+ * ends a stream (`ends`) is never replaced, nor is one by another that expires before it: that may happen before it is
+ * written to a socket, whose member has passed the older one by then. An interval ends early where there are too many
+ * topics, or where the event log is too small for what it has collected: so that is all the memory it takes. */
 #ifndef AUDIENCE_CONFLATION_H
 #define AUDIENCE_CONFLATION_H
 
@@ -54,6 +55,11 @@ void conflation_clear(struct conflation *c);
 static inline struct conflation *conflation_of(struct audience *a)
 {
     return a->every_ms ? container_of(a, struct conflation, audience) : NULL;
+}
+/* May `newer` take the place of `ev`? */
+static inline bool conflation_lasts(const struct event *newer, const struct event *ev)
+{
+    return newer->expires_ms == 0 || (ev->expires_ms && ev->expires_ms <= newer->expires_ms);
 }
 /* The id up to which its members go now, where `head` is the log's. */
 static inline uint64_t conflation_head(struct audience *a, uint64_t head)

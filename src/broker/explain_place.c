@@ -239,6 +239,7 @@ static const struct event *explain_successor(const struct subscriber *sub, const
     for (unsigned n = 0; at-- > from && n < REPLACED_LOOK_MAX; n++) {
         struct event *newer = eventlog_at(log, at);
         bool same = newer && slice_eq(event_topic(newer), event_topic(ev)) &&
+                    conflation_lasts(newer, ev) &&
                     (edge || newer->time_ms / every == ev->time_ms / every);
         if (same && explain_is_given(sub, newer)) {
             return newer;
