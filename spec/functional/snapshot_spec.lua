@@ -354,6 +354,33 @@ describe("a stream that is too far behind", function()
     assert.equal("live again", c:next(30).data)
     assert.equal(1, broker:metric "tidegate_lag_skips_total")
   end)
+
+  it("gets them also where it was never at the head, and after a reload", function()
+    local broker = start()
+    for i = 1, 4 do
+      broker:publish("score/" .. i, "old" .. i)
+    end
+    local function put_more(name)
+      local batch = {}
+      for i = 1, 60 do
+        batch[i] = { topic = "score/" .. 1 + i % 2, data = name .. i }
+      end
+      broker:publish_all(batch)
+    end
+    local c = sse.open(broker, { topic = "score/*", query = { lag = "10" } })
+    assert.equal("old1", c:next(30).data)
+    put_more "a" -- more comes than it may have, all the time
+    snapshot(c)
+    assert.equal("gap", c:next(30).type)
+    put_more "b"
+    assert.equal(200, broker:reload("-- another\n" .. POLICY).status)
+    local list = {}
+    repeat
+      list[#list + 1] = c:next(30)
+    until list[#list].data == "b60" or #list > 20
+    assert.equal("b59 b60", told { list[#list - 1], list[#list] })
+    assert.equal(2, broker:metric "tidegate_lag_skips_total")
+  end)
 end)
 
 describe("a publish to a topic beyond store.latest_topics", function()

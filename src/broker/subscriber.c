@@ -212,6 +212,7 @@ void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
         break;
     case SUB_HELD:
         sub->caught_up = false; /* what it misses while it is held is not its fault */
+        subscriber_excuse(sub);
         break;
     }
 }

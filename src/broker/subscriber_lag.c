@@ -91,7 +91,7 @@ bool subscriber_send_gap(struct subscriber *sub, const char *reason, uint64_t re
 bool subscriber_apply_lag_rule(struct subscriber *sub)
 {
     struct broker *b = sub->b;
-    if (!sub->max_lag || !sub->caught_up || (sub->latest && subscriber_snapshot(sub)) ||
+    if (!sub->max_lag || subscriber_is_excused(sub) || (sub->latest && subscriber_snapshot(sub)) ||
         subscriber_lag(sub) <= sub->max_lag) {
         return false;
     }

@@ -20,6 +20,7 @@ struct subscriber_snapshot {
     uint64_t upto;    /* of the one it is being sent; 0: none */
     uint64_t ordinal; /* in the log, of the place behind `upto` */
     uint64_t first;   /* of the one it began with; 0: none */
+    uint64_t excused; /* up to there being behind is no lag; 0: not known yet */
     bool compacts;    /* also where retention took what it has yet to see */
     bool on_lag;      /* also where it is too far behind */
 };
@@ -103,6 +104,27 @@ bool subscriber_snapshot_end(struct subscriber *sub)
     bool alive = subscriber_send_frame(sub, live);
     frame_unref(live);
     return alive;
+}
+
+void subscriber_excuse(struct subscriber *sub)
+{
+    struct subscriber_snapshot *t = subscriber_snapshot_of(sub);
+    if (t) {
+        t->excused = 0;
+    }
+}
+
+bool subscriber_is_excused(struct subscriber *sub)
+{
+    struct subscriber_snapshot *t = subscriber_snapshot_of(sub);
+    if (!t || !t->on_lag) {
+        return !sub->caught_up;
+    }
+    if (!sub->caught_up && t->excused == 0) {
+        t->excused = eventlog_head(sub->b->log);
+    }
+    sub->caught_up = sub->caught_up || sub->cursor >= t->excused;
+    return !sub->caught_up;
 }
 
 bool subscriber_compact(struct subscriber *sub, bool lagged)

@@ -89,7 +89,7 @@ struct subscriber {
     enum close_reason
         finish : 6;        /* why it ends when its socket has taken the rest; 0: it goes on */
     bool close_on_lag : 1; /* or it skips */
-    bool caught_up : 1;    /* was live once: from then on being behind is lag */
+    bool caught_up : 1;    /* from now on being behind is lag: see subscriber_is_excused() */
     bool no_replay : 1;    /* the policy grants no history, whatever was asked */
     bool earliest : 1;     /* asked for what there is: what retention removed is no gap to it */
     bool gzip : 1;         /* it is a struct subscriber_gzip */
@@ -210,6 +210,11 @@ void subscriber_snapshot_drop(struct subscriber *sub);
 /* Retention took what comes after its cursor, or (`lagged`) it is too far behind: if its grant says so it
  * gets the newest events instead, and is told. False: not so. May end it. */
 bool subscriber_compact(struct subscriber *sub, bool lagged);
+/* History, and what it misses while it is held, is no lag. One that is sent the newest events where it lags is excused
+ * until it is where the head was: it may be too slow to be at the head ever. Others are until they are there. */
+bool subscriber_is_excused(struct subscriber *sub);
+/* It is held, and will be excused anew. */
+void subscriber_excuse(struct subscriber *sub);
 
 /* subscriber_timing.c */
 /* 0: none. */
