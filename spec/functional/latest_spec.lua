@@ -5,6 +5,6 @@ local latest = require "oracle.latest"
 describe("what a client holds that began with a snapshot", function()
   it("is what the store holds, whatever happens to workers, clients and policies", function()
     latest.judge(assert, { world = latest.sqlite { workers = 2, retain = 300 }, streams = 60, topics = 50,
-      per_s = 200 }, 3, { "cut", "reload", "kill", "anew", "away" })
+      per_s = 200, mixed = true }, 4, { "cut", "erase", "reload", "kill", "erase", "anew", "away" })
   end)
 end)

@@ -3,120 +3,68 @@
 -- put in another order, whatever happens to brokers, sessions, clients and policies.
 --
 -- Each client writes down what it is sent, over all of its connections. When all is over, that is held against
--- everything that was ever published, and the store's own table of newest events as well.
+-- everything that was ever published, and the store's own table of newest events as well (oracle/latest_checker.lua).
 --
 --   latest.judge(assert, { world = latest.sqlite { workers = 2, retain = 300 }, streams = 60, topics = 50,
---     per_s = 200 }, seconds, { "kill", "reload", "cut", "anew", "away" })
+--     per_s = 200, mixed = true }, seconds, { "kill", "reload", "cut", "anew", "away", "erase" })
+--
+-- `mixed`: some events expire, some are erased, on SQLite some come by SQL, and some clients are members of a presence.
 --
 -- TIDEGATE_LATEST_SECONDS, TIDEGATE_LATEST_STREAMS, TIDEGATE_LATEST_TOPICS, TIDEGATE_LATEST_PER_S: more of it;
 -- TIDEGATE_SPEC_SEED: the same again.
+local checker = require "oracle.latest_checker"
 local eventually = require "support.eventually"
 local http = require "support.http"
+local latest_worlds = require "oracle.latest_worlds"
+local presence_checker = require "oracle.presence_checker"
 local worlds = require "oracle.worlds"
 
-local M = {}
-local random = math.random
-
-local POLICY = [[
-local P = { api = 1 }
-function P.authenticate() return { sub = "x" } end
-function P.subscribe(req)
-  local q = req.query
-  local topics = { "k/*" }
-  if q.one then topics = { "k/" .. q.one, "k/end" } end
-  if q.noise then topics[2] = "noise" end
-  return { topics = topics, filter = q.filter or "none", format = "told", start = "latest",
-    limits = q.lag and { max_lag = 30, on_lag = "latest", events_per_s = 40 }
-      or q.every and { every_s = tonumber(q.every) } or nil }
-end
-P.filters = {
-  odd = function(ev)
-    local n = tonumber(ev.topic:match "%d+$")
-    return not n or n % 2 == 1
-  end,
-}
-P.formats = { told = function(ev) return ev.topic .. " " .. ev.raw end }
-function P.publish(pub) return pub end
-return P
-]]
-
-local function config(retain)
-  return {
-    store = { latest = { "k/*" }, retain_events = retain },
-    event_log = { max_events = 256, page_events = 16 }, -- streams that are behind read pages
-    sse = { retry_ms = 100, heartbeat_s = 1 }, policy = { resubscribe_per_s = 50, resubscribe_timeout_s = 30 },
-    limits = { send_buffer_bytes = 16384 },
-  }
-end
-
--- What retention removes is kept in a table of its own.
-function M.keep_everything(db)
-  db:sql [[
-    CREATE TABLE everything (seq bigint, topic text, data text);
-    CREATE FUNCTION keep_everything() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
-      'BEGIN INSERT INTO public.everything VALUES (new.seq, new.topic, new.data); RETURN NULL; END';
-    CREATE TRIGGER everything AFTER INSERT ON tidegate.events FOR EACH ROW EXECUTE FUNCTION keep_everything()]]
-  return db
-end
-
--- server, brokers, retain (events); db: one that does keep_everything() already
-function M.pg(options)
-  local w = worlds.pg { server = options.server, db = options.db or M.keep_everything(options.server:database()),
-    brokers = options.brokers, policy = POLICY, config = config(options.retain) }
-  w.retain = options.retain
-  function w:history()
-    return self:events "everything"
-  end
-  function w:latest()
-    return self:events "tidegate.latest"
-  end
-  return w
-end
-
--- workers, retain (events)
-function M.sqlite(options)
-  local w = worlds.sqlite { workers = options.workers, policy = POLICY, config = config(options.retain) }
-  w.retain = options.retain
-  function w:history()
-    return self:events()
-  end
-  function w:latest()
-    return self:rows "latest"
-  end
-  return w
-end
+local M = { pg = latest_worlds.pg, sqlite = latest_worlds.sqlite, keep_everything = latest_worlds.keep_everything }
+local random, clock = math.random, worlds.clock
 
 ----------------------------------------------------------------- clients
--- What they ask for; and of which topics: `matches(n)`, nil is k/end, and `noise`. `conflates`: live, too, they are
--- sent but the newest event of each topic.
+-- What they ask for, and which topics they see. `conflates`: live, too, they are sent but the newest event of each
+-- topic of so many seconds.
+local function keys(matches, more)
+  return function(topic)
+    local key = topic:match "^k/(.*)$"
+    if key then
+      return matches(tonumber(key)) or key == "end"
+    end
+    return more ~= nil and topic:find(more) ~= nil
+  end
+end
+
+local function any() return true end
+local function seven(n) return n == 7 end
+
 local KINDS = {
-  { query = {}, matches = function() return true end },
-  { query = { filter = "odd" }, matches = function(n) return not n or n % 2 == 1 end },
-  { query = { one = "7" }, matches = function(n) return not n or n == 7 end },
-  { query = { noise = "1" }, matches = function() return true end, noise = true },
-  { query = { lag = "1" }, matches = function() return true end },
-  { query = { every = "0.3" }, matches = function() return true end, conflates = true },
+  { query = { all = "1" }, sees = keys(any, "^m/") },
+  { query = { filter = "odd" }, sees = keys(function(n) return n and n % 2 == 1 end) },
+  { query = { one = "7" }, sees = keys(seven) },
+  { query = { noise = "1" }, sees = keys(any, "^noise$") },
+  { query = { lag = "40" }, sees = keys(any) },
+  { query = { every = "0.3" }, sees = keys(any), conflates = 0.3 },
+  { query = { members = "1" }, sees = keys(function() return false end, "^m/") },
+  { query = { every = "0.5", lag = "40" }, sees = keys(any), conflates = 0.5 },
+  { query = { every = "0.5", one = "7" }, sees = keys(seven), conflates = 0.5 },
 }
 
 -- Takes the history from its beginning, and whatever comes.
-local FOLLOWS = { query = {}, matches = function() return true end, noise = false, begins = "0" }
+local FOLLOWS = { query = {}, sees = keys(any), begins = "0" }
 
-local function sees(kind, topic)
-  if topic == "noise" then
-    return kind.noise or false
-  end
-  return kind.matches(tonumber(topic:match "%d+$"))
-end
-
--- What it is sent is noted as numbers (ids of events) and { what, id, ... }.
+-- What it is sent is noted as the checker wants it.
 local function take(s, ev)
   local id = tonumber(ev.id)
   s.run.taken = s.run.taken + 1
+  if s.stay and not s.stay.ok then
+    s.stay.ok = clock()
+  end
   if ev.type == "message" then
     s.got[#s.got + 1] = id
     local before = s.run.seen[id]
     if before and before ~= ev.data then
-      s.run.wrong[#s.run.wrong + 1] = ("event %d is %q and %q"):format(id, before, ev.data)
+      s.run.wrong[#s.run.wrong + 1] = ("data: event %d is %q and %q"):format(id, before, ev.data)
     end
     s.run.seen[id] = ev.data
     s.ended = s.ended or ev.data == "k/end end"
@@ -133,12 +81,26 @@ local function take(s, ev)
   end
 end
 
+local function reading(s, empty)
+  s.got[#s.got + 1] = { "read", clock(), empty }
+end
+
 -- It is about to connect: with which position?
 local function connecting(s)
   if s.anew then
     s.anew, s.last_id, s.ended = false, s.kind.begins, false
   end
-  s.got[#s.got + 1] = { "connect", tonumber(s.last_id) }
+  s.got[#s.got + 1] = { "connect", tonumber(s.last_id), clock() }
+  if s.query.as then
+    s.stay = { from = clock() }
+    table.insert(s.run.members[s.query.as], s.stay)
+  end
+end
+
+local function dropped(s)
+  if s.stay then
+    s.stay.open, s.stay.till, s.stay = s.empty or s.stay.from, clock(), nil
+  end
 end
 
 ----------------------------------------------------------------- what happens
@@ -150,7 +112,7 @@ local FAULTS = {
     run.reloads = run.reloads + 1
     for _, broker in ipairs(run.world.brokers) do
       if not run.starting[broker] then
-        broker:reload(POLICY .. ("-- %d"):format(run.reloads))
+        broker:reload(latest_worlds.POLICY .. ("-- %d"):format(run.reloads))
       end
     end
   end,
@@ -181,26 +143,83 @@ function FAULTS.away(run)
   end)
 end
 
+-- An order, which is given until it is carried out: a topic, or what is marked.
+function FAULTS.erase(run)
+  if run.order then
+    return
+  end
+  local topic = random() < 0.3 and "k/" .. random(run.topics)
+  run.order = { from = clock(), body = topic and { topic = topic } or { topic = "k/*", where = "attrs.e == '1'" },
+    matches = function(ev)
+      return ev.topic == topic or not topic and ev.e and ev.topic:find "^k/" ~= nil
+    end }
+  table.insert(run.erasures, run.order)
+end
+
+local function give_order(run)
+  local order = run.order
+  local ok, r, why = pcall(function()
+    if not run.order_conn then
+      local body = http.json.encode(order.body)
+      run.order_conn = assert(http.connect(run.world.brokers[random(#run.world.brokers)].admin))
+      assert(run.order_conn:send(http.render("POST", "/erase", { ["Content-Type"] = "application/json" }, body)))
+    end
+    return run.order_conn:response { timeout = 0 }
+  end)
+  if ok and r and r.status == 200 then
+    order.till, order.upto, run.order = clock(), tonumber(r.json.upto), nil
+  elseif ok and not r and why == "timeout" then
+    return
+  end
+  if run.order_conn then
+    run.order_conn:close()
+    run.order_conn = nil
+  end
+end
+
 ----------------------------------------------------------------- a run
 local run = {}
 run.__index = run
 
--- world, streams, topics, per_s (events); followers: how many others there are that take all history, from
--- `world.old`, as long as those brokers are there, or from any
+-- world, streams, topics, per_s (events), mixed, pace (events a second that those get who are to lag: 40); followers:
+-- how many others there are that take all history, from `world.old`, as long as those brokers are there, or from any
 function M.new(options)
   local r = setmetatable({ world = options.world, topics = options.topics, per_s = options.per_s, streams = {},
+    mixed = options.mixed, members = {}, erasures = {}, inserted = 0,
     starting = {}, seen = {}, wrong = {}, n = 0, reloads = 0, compacted = 0, lives = 0, opened = 0, denied = 0,
     taken = 0, begin = options.streams }, run)
+  local function add(s)
+    s.query, s.got, s.take, s.connecting, s.reading, s.dropped = {}, {}, take, connecting, reading, dropped
+    for name, value in pairs(s.kind.query) do
+      s.query[name] = value
+    end
+    r.streams[#r.streams + 1] = worlds.stream(r, s)
+    return s
+  end
   for i = 1, options.streams do
-    local kind = KINDS[i % #KINDS + 1]
-    r.streams[i] = worlds.stream(r, { kind = kind, query = kind.query, got = {}, slow = i % 7 == 3, exact = i % 2 == 0,
-      take = take, connecting = connecting })
+    local s = add { kind = KINDS[i % #KINDS + 1], slow = i % 7 == 3, unread = i % 7 == 3,
+      exact = i % 2 == 0 }
+    s.query.lag = s.query.lag and options.pace or s.query.lag
+    if r.mixed and i % 4 == 1 and not s.slow then
+      s.query.as = "p" .. i // 8
+      r.members[s.query.as] = r.members[s.query.as] or {}
+    end
   end
   for i = 1, options.followers or 0 do
-    r.streams[#r.streams + 1] = worlds.stream(r, { kind = FOLLOWS, query = FOLLOWS.query, last_id = FOLLOWS.begins,
-      got = {}, slow = i % 7 == 3, take = take, connecting = connecting, brokers = i % 2 == 1 and r.world.old or nil })
+    add { kind = FOLLOWS, last_id = FOLLOWS.begins, slow = i % 7 == 3, unread = i % 7 == 3,
+      brokers = i % 2 == 1 and r.world.old or nil }
   end
   return r
+end
+
+local function mix(ev)
+  local chance = random()
+  if ev[2] ~= "" and chance < 0.16 then
+    local ttl = chance < 0.12 and random() * 3 or chance < 0.15 and 600 or -10
+    ev.expires = math.floor((clock() + ttl) * 1000) / 1000
+  end
+  ev.attrs = random() < 0.12 and { e = "1" } or nil
+  return ev
 end
 
 function run:load(count)
@@ -209,8 +228,14 @@ function run:load(count)
     self.n = self.n + 1
     events[i] = random() < 0.05 and { "noise", tostring(self.n) }
       or { "k/" .. random(self.topics), random() < 0.15 and "" or self.n .. ("."):rep(random(0, 60)) }
+    if self.mixed then
+      mix(events[i])
+    end
   end
-  if self.world.post and random() < 0.2 then
+  local chance = random()
+  if self.mixed and self.world.insert and chance < 0.3 and self.world:insert(events) then
+    self.inserted = self.inserted + count
+  elseif self.world.post and chance < 0.2 then
     self.world:post(events)
   else
     self.world:publish(events)
@@ -224,6 +249,12 @@ function run:turn()
     if s.anew then
       s:drop()
     end
+  end
+  if self.world.look then
+    self.world:look()
+  end
+  if self.order then
+    give_order(self)
   end
   eventually.turn()
 end
@@ -249,11 +280,43 @@ function run:go(seconds, faults)
   until passed > seconds and done == #faults and (enough or passed > 60)
 end
 
+-- Orders are carried out, and every second member leaves.
+function run:settle()
+  while self.order or next(self.starting) do
+    self:turn()
+  end
+  local there = {}
+  for i, s in ipairs(self.streams) do
+    if s.query.as and i // 8 % 2 == 0 then
+      s.query.as = nil
+      s:drop()
+    elseif s.query.as then
+      there["m/" .. s.query.as .. " "] = true
+    end
+  end
+  local names = {}
+  for name in pairs(there) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  local P, settled, look_at = latest_worlds.PRESENCE, false, 0
+  local last = eventually.now() + P.grace_s + P.lease_s + 2 * presence_checker.SLACK_S
+  repeat -- the checker says what is wrong where it takes too long
+    self:turn()
+    if eventually.now() > look_at then
+      settled, look_at = self.world:members() == table.concat(names), eventually.now() + 0.2
+    end
+  until settled or eventually.now() > last
+end
+
 -- Every client has the last event.
 function run:finish()
   self.finishing = true
   if self.world.finish then -- others who publish
     self.world:finish()
+  end
+  if self.mixed then
+    self:settle()
   end
   self.world:publish { { "k/end", "end" } }
   local function behind()
@@ -273,151 +336,32 @@ function run:finish()
       "nothing comes, and not all have the last event: " .. tostring(behind()))
     self:turn()
   end
-  self.events = self.world:history()
-  self.kept = self.world:latest()
-end
-
------------------------------------------------------------------ the verdict
--- How many of the rising list are at most `id`.
-local function upto(list, id)
-  local lo, hi = 0, #list
-  while lo < hi do
-    local mid = (lo + hi + 1) // 2
-    if list[mid] <= id then
-      lo = mid
-    else
-      hi = mid - 1
-    end
-  end
-  return lo
-end
-
--- One client's notes against the log. `log`: { by_id, ids_of (topic -> ids), matching (ids that its kind sees) }.
-local function judge_client(s, log, object)
-  local held, at, next_at, snapshot, stale_from = {}, 0, nil, true, nil
-  -- Is what it holds what there was at `head`? `exactly`: nothing newer may excuse it.
-  local function compare(head, exactly)
-    for topic, ids in pairs(log.ids_of) do
-      local n = upto(ids, head)
-      local id = n > 0 and log.by_id[ids[n]].data ~= "" and ids[n] or nil
-      if topic ~= "noise" and sees(s.kind, topic) and held[topic] ~= id then
-        local gone = n > 0 and not id
-        if gone and stale_from and ids[n] > stale_from then
-          held[topic] = nil -- it was compacted: of topics that are gone it is told nothing
-        elseif exactly or not ids[n + 1] then
-          object("at %d it holds %s of %s, newest is %s", head, tostring(held[topic]), topic, tostring(id))
-        end
-      end
-    end
-  end
-  local function take_event(id)
-    local ev = log.by_id[id]
-    if not ev or not sees(s.kind, ev.topic) then
-      return object("event %d %s", id, ev and "is none of its own" or "was never published")
-    end
-    if id <= at then
-      return object("event %d came behind %d", id, at)
-    end
-    if snapshot then
-      if ev.topic == "noise" or ev.data == "" then
-        object("event %d of %s is in a snapshot", id, ev.topic)
-      end
-    elseif log.matching[next_at] ~= id and not s.kind.conflates then
-      object("event %d where %s was next", id, tostring(log.matching[next_at]))
-    end
-    next_at = upto(log.matching, id) + 1
-    at = id
-    held[ev.topic] = ev.data ~= "" and id or nil
-  end
-  -- It is told to be at `id` without an event.
-  local function move(why, id)
-    if id < at or not snapshot and not s.kind.conflates and log.matching[next_at] and log.matching[next_at] <= id then
-      object("%s at %d, where it was at %d and %s was next", why, id, at, tostring(log.matching[next_at]))
-    end
-    at = id
-  end
-  local marks = {
-    connect = function(id)
-      if id then
-        snapshot, at, next_at = false, id, upto(log.matching, id) + 1
-      else
-        held, at, snapshot, stale_from = {}, 0, true, nil
-      end
-    end,
-    position = function(id)
-      move("position", id)
-    end,
-    live = function(id)
-      if not snapshot or id < at then
-        object("live at %d, where it was at %d%s", id, at, snapshot and "" or " and had no snapshot")
-      end
-      compare(id, false)
-      snapshot, at, next_at = false, id, upto(log.matching, id) + 1
-    end,
-    gap = function(id, reason)
-      move(reason, id)
-      if reason ~= "compacted" then
-        object("gap at %d: %s", id, reason)
-      end
-      snapshot, stale_from = true, math.min(stale_from or id, id)
-    end,
-  }
-  for _, got in ipairs(s.got) do
-    if type(got) == "number" then
-      take_event(got)
-    else
-      marks[got[1]](got[2], got[3])
-    end
-  end
-  if snapshot then
-    object("it is not live")
-  end
-  compare(math.maxinteger, true)
 end
 
 -- What is wrong, in words, and figures.
 function run:check()
-  local wrong, figures = self.wrong, { events = #self.events, delivered = 0, lives = self.lives,
-    compacted = self.compacted, opened = self.opened, reloads = self.reloads }
-  local log = { by_id = {}, ids_of = {} }
-  for _, ev in ipairs(self.events) do
-    log.by_id[ev.id] = ev
-    log.ids_of[ev.topic] = log.ids_of[ev.topic] or {}
-    table.insert(log.ids_of[ev.topic], ev.id)
+  if self.world.settle then
+    self.world:settle()
   end
-  for id, data in pairs(self.seen) do
-    local ev = log.by_id[id]
-    if ev and ev.topic .. " " .. ev.data ~= data then
-      wrong[#wrong + 1] = ("event %d is %q, clients got %q"):format(id, ev.topic .. " " .. ev.data, data)
+  local left = {}
+  for _, s in ipairs(self.streams) do
+    if s.stay then
+      s.stay.open = s.empty or s.stay.from
     end
   end
-  local kept = {}
-  for _, ev in ipairs(self.kept) do
-    kept[ev.topic] = ev.id
+  for _, ev in ipairs(self.world:rows "events") do
+    left[ev.id] = true
   end
-  for topic, ids in pairs(log.ids_of) do
-    local id = ids[#ids]
-    if topic ~= "noise" and kept[topic] ~= (log.by_id[id].data ~= "" and id or nil) then
-      wrong[#wrong + 1] = ("the store keeps %s of %s, newest is %d"):format(tostring(kept[topic]), topic, id)
-    end
+  local events, upto = self.world:history(), nil
+  for _, ev in ipairs(events) do
+    upto = ev.topic == "k/end" and ev.id or upto
   end
-  local matching = {}
-  for _, kind in ipairs { FOLLOWS, table.unpack(KINDS) } do
-    matching[kind] = {}
-    for _, ev in ipairs(self.events) do
-      if sees(kind, ev.topic) then
-        table.insert(matching[kind], ev.id)
-      end
-    end
-  end
-  for i, s in ipairs(self.streams) do
-    log.matching = matching[s.kind]
-    for _, got in ipairs(s.got) do
-      figures.delivered = figures.delivered + (type(got) == "number" and 1 or 0)
-    end
-    judge_client(s, log, function(...)
-      wrong[#wrong + 1] = ("client %d: "):format(i) .. (...):format(select(2, ...))
-    end)
+  local wrong, figures = checker.check { events = events, upto = upto, kept = self.world:rows "latest", left = left,
+    seen = self.seen, clients = self.streams, erasures = self.erasures, members = self.mixed and self.members,
+    presence = latest_worlds.PRESENCE, at_end = clock() }
+  table.move(self.wrong, 1, #self.wrong, #wrong + 1, wrong)
+  for _, name in ipairs { "lives", "compacted", "opened", "reloads", "inserted" } do
+    figures[name] = self[name]
   end
   return wrong, figures
 end
@@ -450,7 +394,8 @@ function M.judge(assert, options, seconds, faults)
     error(wrong, 0)
   end
   local text = ("seed %d, %d streams, %d topics"):format(seed, options.streams, options.topics)
-  for _, name in ipairs { "events", "delivered", "opened", "lives", "compacted", "reloads" } do
+  for _, name in ipairs { "events", "delivered", "opened", "lives", "compacted", "reloads", "expiring", "erased",
+    "inserted", "joined", "left" } do
     text = ("%s, %d %s"):format(text, figures[name], name)
   end
   if long then
@@ -458,6 +403,9 @@ function M.judge(assert, options, seconds, faults)
   end
   assert.same({}, { table.unpack(wrong, 1, 10) }, ("%s: %d wrong"):format(text, #wrong))
   -- it has looked at something
+  for _, name in ipairs(options.mixed and { "expiring", "erased", "joined", "left" } or {}) do
+    assert.is_true(figures[name] > 0, text)
+  end
   assert.is_true(figures.delivered > 10 * options.streams and (figures.compacted > 0 or not options.world.retain), text)
   return figures
 end

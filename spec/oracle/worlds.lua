@@ -2,7 +2,7 @@
 -- workers on SQLite; how events are published whatever happens, and what happens.
 --
 --   local w = worlds.pg { server = server, brokers = 2, policy = text, config = {} }
---   w:publish { { "topic", "data" } }       -- sent, and stored at last
+--   w:publish { { "topic", "data" } }       -- sent, and stored at last; also expires (Unix seconds), attrs (strings)
 --   w:events()                              -- all of them, with their ids
 --   worlds.kill(w, starting)                -- a fault; `starting`: set of brokers that are not there yet
 --
@@ -11,18 +11,26 @@ local eventually = require "support.eventually"
 local http = require "support.http"
 local pg = require "support.pg"
 local sse = require "support.sse"
+local store = require "native.store"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
 
 local M = {}
 local random = math.random
 
+-- Unix seconds.
+function M.clock()
+  local s, us = uv.gettimeofday()
+  return s + us / 1e6
+end
+
 -- Until it is acknowledged: keys make it safe to say it again. Adds what was stored to `w.committed`.
 local function publish_by_http(w, events)
   local lines = {}
   for i, ev in ipairs(events) do
     w.keys = (w.keys or 0) + 1
-    lines[i] = http.json.encode { topic = ev[1], data = ev[2], key = "k" .. w.keys }
+    lines[i] = http.json.encode { topic = ev[1], data = ev[2], key = "k" .. w.keys,
+      expires = ev.expires, attrs = ev.attrs }
   end
   local answer = eventually("it is stored", function()
     local ok, r = pcall(function()
@@ -38,7 +46,8 @@ local function publish_by_http(w, events)
     return nil
   end, 60)
   for i, ev in ipairs(events) do
-    w.committed[#w.committed + 1] = { id = tonumber(answer.json[i].id), topic = ev[1], data = ev[2] }
+    w.committed[#w.committed + 1] = { id = tonumber(answer.json[i].id), topic = ev[1], data = ev[2],
+      created = M.clock(), expires = ev.expires, attrs = ev.attrs }
   end
 end
 
@@ -59,11 +68,18 @@ end
 
 -- `events`: list of { topic, data }
 function on_pg:publish(events)
-  local rows = {}
+  local rows, more = {}, false
   for i, ev in ipairs(events) do
-    rows[i] = ("('%s', '%s')"):format(ev[1], ev[2])
+    more = more or ev.expires or ev.attrs
+    rows[i] = ("('%s', '%s'"):format(ev[1], ev[2])
   end
-  self.session:send("INSERT INTO tidegate.outbox (topic, data) VALUES " .. table.concat(rows, ", ") .. ";")
+  for i, ev in ipairs(events) do
+    rows[i] = rows[i] .. (not more and ")" or (", %s, %s)"):format(
+      pg.quote(ev.attrs and http.json.encode(ev.attrs)), ev.expires and ("to_timestamp(%.3f)"):format(ev.expires)
+      or "NULL"))
+  end
+  self.session:send(("INSERT INTO tidegate.outbox (topic, data%s) VALUES %s;"):format(more and ", attrs, expires" or "",
+    table.concat(rows, ", ")))
 end
 
 -- All that was committed, in order: { id, topic, data }. `of`: another table to read.
@@ -106,6 +122,34 @@ function on_sqlite:events()
   return self.committed
 end
 
+-- As another program: one transaction, whose rows have their ids at once. False where the file is busy.
+function on_sqlite:insert(events)
+  local db = self:file()
+  local list = {}
+  if not db "BEGIN IMMEDIATE" then
+    return false
+  end
+  for i, ev in ipairs(events) do
+    local rows = assert(db(("INSERT INTO events(topic, data, attrs, expires) VALUES (?, ?, %s, %s) "
+      .. "RETURNING seq, created"):format(ev.attrs and "'" .. http.json.encode(ev.attrs) .. "'" or "NULL",
+      ev.expires and ("%d"):format(ev.expires * 1000 // 1) or "NULL"), ev[1], ev[2]))
+    list[i] = { id = rows[1][1], topic = ev[1], data = ev[2], created = rows[1][2] / 1e3, expires = ev.expires,
+      attrs = ev.attrs }
+  end
+  if not db "COMMIT" then
+    db "ROLLBACK"
+    return false
+  end
+  table.move(list, 1, #list, #self.committed + 1, self.committed)
+  return true
+end
+
+-- The file, as another program has it open.
+function on_sqlite:file()
+  self.sql = self.sql or store.sql(self.brokers[1].dir .. "/store/events.db")
+  return self.sql
+end
+
 -- Rows of a table of the store.
 function on_sqlite:rows(of)
   local b, list = self.brokers[1], {}
@@ -118,7 +162,10 @@ function on_sqlite:rows(of)
   return list
 end
 
-function on_sqlite:close() -- luacheck: ignore
+function on_sqlite:close()
+  if self.sql then
+    self.sql:close()
+  end
 end
 
 ----------------------------------------------------------------- what happens to all
@@ -147,8 +194,9 @@ local stream = {}
 stream.__index = stream
 
 -- One that connects when it is stepped. `run`: { world, starting, finishing, opened, denied }; `s` has `query`, `slow`,
--- `last_id` (or nil), `brokers` (a list: of these, while there are any; nil: of all), take(event), and connecting() (or
--- nil), which is told before each connection.
+-- `last_id` (or nil), `brokers` (a list: of these, while there are any; nil: of all), take(event), and, or nil,
+-- connecting(), which is told before each connection, dropped(), which is told after it, and reading(empty), which is
+-- told before what has been read is taken: at `empty` (clock) there was nothing to read.
 function M.stream(run, s)
   s.run, s.again_at = run, 0
   return setmetatable(s, stream)
@@ -158,6 +206,9 @@ function stream:drop()
   if self.client then
     self.client:close()
     self.client, self.again_at = nil, eventually.now() + random() * 0.2
+    if self.dropped then
+      self:dropped()
+    end
   end
 end
 
@@ -169,7 +220,7 @@ function stream:connect()
   end
   local c = not self.run.starting[broker] and sse.start(broker, { query = self.query,
     last_event_id = self.last_id, rcvbuf = self.slow and 4096 or nil })
-  self.client, self.status = c or nil, nil
+  self.client, self.status, self.empty, self.empty_before = c or nil, nil, nil, nil
   self.again_at = c and self.again_at or eventually.now() + 0.05
 end
 
@@ -185,7 +236,17 @@ function stream:step()
   if self.slow and random() < 0.8 and not self.run.finishing then
     return
   end
-  c:pump(4)
+  for i = 1, 4 do
+    local empty = M.clock()
+    if not c:pump(1) then
+      self.empty = i <= 2 and empty or self.empty -- after more than that the broker may have had to wait
+      break
+    end
+  end
+  if self.reading and #c.blocks > 0 then
+    self:reading(self.empty_before)
+  end
+  self.empty_before = self.empty
   if c.status and not self.status then
     self.status = c.status
     self.run.opened = self.run.opened + (c.status == 200 and 1 or 0)

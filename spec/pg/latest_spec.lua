@@ -10,6 +10,7 @@ describe("what a client holds that began with a snapshot", function()
 
   it("is what the store holds, whatever happens to brokers, sessions, clients and policies", function()
     latest.judge(assert, { world = latest.pg { server = server(), brokers = 2, retain = 300 }, streams = 60,
-      topics = 50, per_s = 200 }, 3, { "cut", "reload", "kill", "anew", "sessions", "away" })
+      topics = 50, per_s = 200, mixed = true },
+      4, { "cut", "erase", "reload", "kill", "anew", "erase", "sessions", "away" })
   end)
 end)
