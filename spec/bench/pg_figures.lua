@@ -3,7 +3,7 @@
 --   TIDEGATE_BIN=build/release/tidegate build/asan/tidegate_spec spec/bench/pg_figures.lua
 -- The server writes to a real disk (fsync is on) below TMPDIR. The load comes from pgbench and from raw sockets of
 -- this process: what it costs is part of the figures.
--- TIDEGATE_BENCH=commit,publish,drain,resume,share: only those. TIDEGATE_BENCH_SCALE=0.1: shorter.
+-- TIDEGATE_BENCH=commit,publish,latest,drain,resume,share: only those. TIDEGATE_BENCH_SCALE=0.1: shorter.
 local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
@@ -14,7 +14,7 @@ local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
 local SCALE = tonumber(os.getenv "TIDEGATE_BENCH_SCALE" or "1")
-local CHOSEN = (os.getenv "TIDEGATE_BENCH" or "commit,publish,drain,resume,share") .. ","
+local CHOSEN = (os.getenv "TIDEGATE_BENCH" or "commit,publish,latest,drain,resume,share") .. ","
 local PAYLOAD = ("x"):rep(200)
 
 local function figure(name, fn)
@@ -183,6 +183,42 @@ describe("figures:", function()
       .. "%.0f/s on 64 (goal 20,000/s, ratio 10)", rate, one, rate / one, many)
     say("  64 connections with one in flight each: %.0f events/s", flood(broker, 10 * SCALE, 64, 1))
   end)
+
+  -- With store.latest and without, by turns: who publishes waits for what the store keeps in addition.
+  for _, topics in ipairs { 1, 1000, 100000 } do
+    figure("latest", function()
+      local function start(latest)
+        return server():database():broker { config = { store = { latest = latest, latest_topics = 200000 },
+          policy = { file = SPEC_SOURCE_DIR .. "/spec/bench/latest_policy.lua", auth = "open" } } }
+      end
+      local rates, p99 = { {}, {} }, { {}, {} }
+      for _ = 1, 3 do
+        for with, latest in ipairs { {}, { "bench/**" } } do
+          local broker = start(latest)
+          local function load(seconds)
+            local code, out, err = tidegate.run(tidegate.bench_binary(), { timeout = 60, args = { "publish",
+              "--port", tostring(broker.port), "--publishers", "16", "--pipeline", "16", "--topics",
+              tostring(topics), "--seconds", tostring(seconds), "--publish-path", "/events?topic=bench/{topic}",
+              "--json" } })
+            assert(code == 0, err)
+            return http.json.decode(out).publishes
+          end
+          load(scaled(2))
+          local got = load(scaled(6))
+          table.insert(rates[with], got.per_s)
+          table.insert(p99[with], got.ack_ms.p99)
+          broker:stop()
+        end
+      end
+      for with = 1, 2 do
+        table.sort(rates[with])
+        table.sort(p99[with])
+      end
+      say("publishes of %d topics with store.latest: %.0f events/s, p99 %.1f ms; without: %.0f, %.1f ms; ratio %.2f "
+        .. "(medians of 3; goal 0.85)", topics, rates[2][2], p99[2][2], rates[1][2], p99[1][2],
+        rates[2][2] / rates[1][2])
+    end)
+  end
 
   figure("drain", function()
     local rows = scaled(100000)

@@ -85,28 +85,46 @@ describe("the plans of PostgreSQL", function()
     end
   end)
 
-  it("keep the newest events without reading the others, also those that were made when there were few", function()
+  it("fold the newest events without reading the others, also those that were made when there were few", function()
     local fresh = server():database()
     local one = fresh:broker { policy = POLICY, config = { store = { latest = { "room/*/*" } } } }
     eventually("they are kept", function()
-      return fresh:sql "SELECT count(*) FROM pg_trigger WHERE tgname = 'latest_keep'" ~= "0"
+      return fresh:sql "SELECT count(*) FROM pg_trigger WHERE tgname = 'latest_follow'" ~= "0"
     end)
+    local session = fresh:session(pg.OWNER) -- in which the plans are made once, and held on to
+    local function fold()
+      session:run "SELECT tidegate.latest_fold('{room/*/*}', 9000000000000000, 65536);"
+    end
     one:publish("room/1/11", "first")
+    for _ = 1, 8 do
+      one:publish("room/1/11", "first")
+      fold()
+    end
     fresh:sql "ANALYZE tidegate.latest" -- of a table that small all is read
-    begin()
     for round = 1, 8 do
       local batch = {}
       for i = 1, 20 do
         batch[i] = { topic = ("room/1/%d"):format(round * 10 + i), data = i == 20 and round > 1 and "" or "v" .. round }
       end
+      if round == 8 then
+        fold()
+        begin()
+      end
       one:publish_all(batch)
     end
-    assert.equal("89", fresh:sql "SELECT count(*) FROM tidegate.latest")
+    fold()
     assert.equal("89|10,10,19", fresh:sql [[SELECT s.topics || '|' || (SELECT string_agg(n::text, ',') FROM
       (SELECT count(*) n FROM tidegate.latest WHERE data IN ('v1', 'v2', 'v8') GROUP BY data ORDER BY 1) x)
       FROM tidegate.latest_state s]])
-    assert.not_equal("", plans "INSERT INTO tidegate.latest ")
-    assert.is_nil((plans "tidegate.latest"):match "Seq Scan on latest l[^\n]*")
+    local parts = { "INSERT INTO tidegate.latest ", "DELETE FROM tidegate.latest l WHERE", "GROUP BY e.topic" }
+    for _, part in ipairs(parts) do
+      local plan = plans(part)
+      assert.not_equal("", plan, part)
+      assert.is_nil(plan:match "Seq Scan on latest l[^\n]*", plan)
+      assert.is_nil(plan:match "Seq Scan on events[^\n]*", plan)
+    end
+    assert.truthy(plans "INSERT INTO tidegate.latest ":find "Index Cond: %(%(seq = ANY[^\n]*seq >[^\n]*seq <=")
+    assert.equal("", session:errors())
     one:stop()
   end)
 

@@ -16,6 +16,9 @@ struct pg_read {
     uint64_t known; /* the newest id delivered when it was asked */
     uint64_t leapt; /* s->leapt then */
     uint64_t started_ns, token;
+    bool folding;        /* the page is asked behind that */
+    uint64_t folded;     /* so far */
+    struct pg_args page; /* owned, while `folding`: its arguments */
     store_page_cb page_cb;
     store_seek_cb seek_cb; /* both NULL: a probe, whose page nobody wants */
     void *ctx;
@@ -59,13 +62,17 @@ static const struct pg_statement latest_page_statement = {
     " LATERAL (SELECT y.seq, y.topic FROM tidegate.latest y"
     " WHERE y.topic >= t.lo AND y.topic < t.hi LIMIT " LATEST_FEW " + 1) AS l LIMIT " LATEST_FEW
     " + 1) " PAGE_SQL(
-        "CASE WHEN tidegate.latest_ready($5::text[]) THEN r.trimmed END",
+        "CASE WHEN tidegate.latest_reached($5::text[], $2::bigint) THEN r.trimmed END",
         "(SELECT n.* FROM (SELECT DISTINCT l.topic FROM few l WHERE " LATEST_IN_SQL ") AS d,"
         " LATERAL (SELECT * FROM tidegate.latest y WHERE y.topic = d.topic LIMIT 1) AS n"
         " WHERE (SELECT count(*) FROM few) <= " LATEST_FEW
         " UNION ALL (SELECT l.* FROM tidegate.latest l"
         " WHERE (SELECT count(*) FROM few) > " LATEST_FEW " AND " LATEST_IN_SQL
         " ORDER BY l.seq LIMIT $3::bigint)) e")};
+
+/* Before that: newest events are put where they are read, some at a time, for others wait meanwhile. */
+static const struct pg_statement latest_fold_statement = {
+    "latest_fold", "SELECT tidegate.latest_fold($1::text[], $2::bigint, 8192)"};
 
 /* The plans of these: along an index, and in its order, up to the end of the page. Where the tables were not analyzed
  * lately the planner thinks that sorting all of them costs nothing. */
@@ -122,6 +129,14 @@ static void pg_reads_answer_page(struct pg_read *r, const PGresult *res)
     event_list_clear(&events);
 }
 
+static void pg_reads_free(struct pg_read *r)
+{
+    if (r->folding) {
+        pg_args_clear(&r->page);
+    }
+    free(r);
+}
+
 static void pg_reads_answer_failure(struct pg_read *r, int rc)
 {
     if (r->page_cb) {
@@ -147,15 +162,50 @@ static bool pg_reads_is_stale(struct pg_read *r, const PGresult *res)
     return true;
 }
 
+static void pg_reads_put_fold(struct pg_args *args, const struct store_pg *s, uint64_t upto)
+{
+    pg_args_init(args, 64 + s->opt.latest.n * (EVENT_TOPIC_MAX_BYTES + 8));
+    pg_row_put_patterns(args, &s->opt.latest);
+    pg_args_int8(args, (int64_t)upto);
+}
+
+/* Some are folded. Asks for the next ones, or for the page; where nothing was folded the page says why. */
+static int pg_reads_on_folded(struct pg_read *r, const PGresult *res, uint64_t token,
+                              pg_done_cb done)
+{
+    struct store_pg *s = r->store;
+    uint64_t upto = (uint64_t)pg_cell_int8(res, 0, 0);
+    bool more = upto > r->folded && upto < r->query.upto;
+    r->folded = upto;
+    if (more) {
+        struct pg_args args;
+        pg_reads_put_fold(&args, s, r->query.upto);
+        return pg_client_ask(r->client, &latest_fold_statement, &args, done, s, token);
+    }
+    s->reads.folded = upto > s->reads.folded ? upto : s->reads.folded;
+    r->folding = false;
+    return pg_client_ask(r->client, &latest_page_statement, &r->page, done, s, token);
+}
+
 static void pg_reads_on_done(void *ctx, uint64_t token, const PGresult *res,
                              const struct pg_fault *f)
 {
+    const struct pg_fault lost = {.code = UV_ENOTCONN, .text = "the connection broke"};
     struct store_pg *s = ctx;
     struct pg_read *r = slots_get(&s->reads.asked, token);
     REQUIRE(r);
+    if (r->folding && res && PQntuples(res) == 1) {
+        if (pg_reads_on_folded(r, res, token, pg_reads_on_done) == 0) {
+            return;
+        }
+        res = NULL;
+        f = &lost;
+    }
     slots_del(&s->reads.asked, token);
     latency_add(&s->metrics->store_read, (uv_hrtime() - r->started_ns) / 1000);
-    if (f && strcmp(f->sqlstate, PG_LATEST_NOT_READY) == 0) {
+    if (f && (strcmp(f->sqlstate, PG_LATEST_NOT_READY) == 0 ||
+              (r->folding && strcmp(f->sqlstate, PG_LOCKED) == 0))) {
+        s->reads.folded = 0; /* where another state of the database counts, less may be */
         pg_reads_answer_failure(r, UV_EAGAIN);
     } else if (!res || PQntuples(res) < 1) {
         if (!s->closing) {
@@ -176,7 +226,7 @@ static void pg_reads_on_done(void *ctx, uint64_t token, const PGresult *res,
             r->seek_cb(r->ctx, r->token, 0, (uint64_t)pg_cell_int8(res, 0, 0));
         }
     }
-    free(r);
+    pg_reads_free(r);
     store_pg_settle(s);
 }
 
@@ -200,7 +250,7 @@ static int pg_reads_ask(struct store_pg *s, struct pg_read *r, const struct pg_s
     struct pg_client *c = pg_reads_least_busy(&s->reads, s->opt.history_connections);
     if (!c) {
         pg_args_clear(args);
-        free(r);
+        pg_reads_free(r);
         return UV_ENOTCONN;
     }
     r->started_ns = uv_hrtime();
@@ -211,7 +261,7 @@ static int pg_reads_ask(struct store_pg *s, struct pg_read *r, const struct pg_s
     int rc = pg_client_ask(c, st, args, pg_reads_on_done, s, token);
     if (rc) {
         slots_del(&s->reads.asked, token);
-        free(r);
+        pg_reads_free(r);
     }
     return rc;
 }
@@ -235,7 +285,14 @@ static int pg_reads_latest(struct store_pg *s, struct pg_read *r, struct pg_args
     }
     pg_row_put_patterns(args, &s->opt.latest);
     pg_reads_put_topics(args, &q);
-    return pg_reads_ask(s, r, &latest_page_statement, args);
+    if (q.upto <= s->reads.folded) {
+        return pg_reads_ask(s, r, &latest_page_statement, args);
+    }
+    r->folding = true;
+    r->page = *args;
+    struct pg_args fold;
+    pg_reads_put_fold(&fold, s, q.upto);
+    return pg_reads_ask(s, r, &latest_fold_statement, &fold);
 }
 
 int pg_reads_page(struct store_pg *s, const struct store_query *q, store_page_cb cb, void *ctx,

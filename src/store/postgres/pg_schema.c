@@ -27,7 +27,8 @@ static const char *const migrations[PG_SCHEMA_VERSION] = {SCHEMA("schema"),
                                                           SCHEMA("schema_7_presence"),
                                                           SCHEMA("schema_8_keep"),
                                                           SCHEMA("schema_9_expires"),
-                                                          SCHEMA("schema_10_sweep")};
+                                                          SCHEMA("schema_10_sweep"),
+                                                          SCHEMA("schema_11_fold")};
 
 struct session {
     uv_loop_t loop;

@@ -7,7 +7,7 @@
 #include "pg/pg_conninfo.h"
 #include "store/store.h"
 
-enum { PG_SCHEMA_VERSION = 10, PG_LEAPS_MAX = 1000 };
+enum { PG_SCHEMA_VERSION = 11, PG_LEAPS_MAX = 1000 };
 
 struct pg_schema_state {
     int was, version; /* before and after; 0: there was none */

@@ -59,9 +59,10 @@ enum pg_batch_state {
     PG_BATCH_RETRY, /* undone by the server because of a lock: sent again after a moment */
 };
 
-/* Of tidegate.latest_keep() and tidegate.latest_ready(): SQLSTATE */
+/* Of tidegate.latest_follow() and tidegate.latest_reached(): SQLSTATE */
 #define PG_TOPICS_FULL "23T01"
 #define PG_LATEST_NOT_READY "55T01"
+#define PG_LOCKED "55P03"
 
 /* Group commit: pg_appends.c */
 struct pg_appends {
@@ -86,6 +87,7 @@ struct pg_appends {
 struct pg_reads {
     struct pg_client *clients[STORE_PG_HISTORY_MAX];
     struct slots asked; /* pg_read */
+    uint64_t folded;    /* newest events up to here are in tidegate.latest, as far as is known */
     uv_timer_t probe;   /* after a fault, until a read succeeds */
 };
 

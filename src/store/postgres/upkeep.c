@@ -20,15 +20,18 @@ enum {
         100, /* who leads is not known at once, and readers may wait for what the leader does */
     EARLY_ROUNDS = 20,
     AGAIN_MS = 10,
+    BUSY_ROUND_MS = 250,
     BUSY_MS = 15000,  /* before the next try of a step that another session's lock has stopped */
     NOISE_MS = 60000, /* between log lines about the same failure */
     VACUUM_ROWS = 50000,
     VACUUM_IDLE_MS = 60000, /* some rows, and no vacuum for so long */
     RETAIN_ROWS = 5000,
-    LATEST_ROWS = 500, /* the head is locked meanwhile: fewer where that takes long */
+    LATEST_ROWS = 32768, /* the more, the fewer are kept that are replaced at once */
+    LATEST_ROWS_FIRST = 4096,
     LATEST_ROWS_MIN = 10,
-    LATEST_SLOW_MS = 100,
-    LATEST_FAST_MS = 25,
+    LATEST_SLOW_MS = 300, /* who reads waits meanwhile: then fewer */
+    LATEST_FAST_MS = 100,
+    EXPIRED_ROWS = 500,
     REJECTED_ROWS = 100, /* fewer at once: a row may be large */
     RETAIN_ROWS_MIN = 10,
     RETAIN_SLOW_MS = 1000, /* rows may be large: then fewer at once */
@@ -78,6 +81,7 @@ struct upkeep {
     enum upkeep_step step; /* under way, or next */
     uint64_t step_began;
     struct upkeep_step_state steps[UPKEEP_STEPS];
+    bool busy; /* many events at a time: the next round comes sooner */
     bool more; /* a step of this round was not finished: the next round comes at once */
     unsigned retain_rows, latest_rows;
     /* the leader's store.latest, where it differs */
@@ -186,10 +190,10 @@ static void upkeep_put_latest(const struct upkeep *u, struct pg_args *args)
 static void upkeep_take_latest(struct upkeep *u, const PGresult *res, uint64_t took_ms)
 {
     struct store_metrics *m = u->metrics;
-    bool filling = pg_cell_bool(res, 0, 1);
+    bool filling = pg_cell_bool(res, 0, 1), more = pg_cell_bool(res, 0, 2);
     if (took_ms > LATEST_SLOW_MS && u->latest_rows / 2 >= LATEST_ROWS_MIN) {
         u->latest_rows /= 2;
-    } else if (took_ms < LATEST_FAST_MS && u->latest_rows * 2 <= LATEST_ROWS) {
+    } else if (more && took_ms < LATEST_FAST_MS && u->latest_rows * 2 <= LATEST_ROWS) {
         u->latest_rows *= 2;
     }
     m->latest_topics = (uint64_t)pg_cell_int8(res, 0, 0);
@@ -201,7 +205,8 @@ static void upkeep_take_latest(struct upkeep *u, const PGresult *res, uint64_t t
     }
     m->latest_filling = filling;
     u->early_rounds = 0;
-    u->more |= filling;
+    u->more |= more;
+    u->busy = pg_cell_int8(res, 0, 3) >= LATEST_ROWS_FIRST;
 }
 
 static void upkeep_put_topics(const struct upkeep *u, struct pg_args *args)
@@ -238,13 +243,13 @@ static void upkeep_take_topics(struct upkeep *u, const PGresult *res, uint64_t t
 static void upkeep_put_expired(const struct upkeep *u, struct pg_args *args)
 {
     (void)u;
-    pg_args_int4(args, LATEST_ROWS);
+    pg_args_int4(args, EXPIRED_ROWS);
 }
 
 static void upkeep_take_expired(struct upkeep *u, const PGresult *res, uint64_t took_ms)
 {
     (void)took_ms;
-    u->more |= pg_cell_int8(res, 0, 0) >= LATEST_ROWS;
+    u->more |= pg_cell_int8(res, 0, 0) >= EXPIRED_ROWS;
 }
 
 static void upkeep_put_events(const struct upkeep *u, struct pg_args *args)
@@ -326,8 +331,9 @@ static const struct upkeep_step_kind kinds[UPKEEP_STEPS] = {
                            upkeep_put_ahead,
                            NULL},
     [UPKEEP_LATEST] = {"latest",
-                       {"latest_step", "SELECT topics, more FROM tidegate.latest_step($1::text[],"
-                                       " $2::bigint, $3::int)"},
+                       {"latest_advance",
+                        "SELECT topics, filling, more, ids FROM"
+                        " tidegate.latest_advance($1::text[], $2::bigint, $3::int)"},
                        true,
                        false,
                        SUCCEEDED(upkeep_latest_s),
@@ -488,7 +494,7 @@ static void upkeep_step_next(struct upkeep *u)
     }
     bool early = u->early_rounds > 0;
     u->early_rounds -= early;
-    upkeep_rest(u, u->more ? AGAIN_MS : early ? EARLY_MS : UPKEEP_MS);
+    upkeep_rest(u, u->more ? AGAIN_MS : early ? EARLY_MS : u->busy ? BUSY_ROUND_MS : UPKEEP_MS);
 }
 
 static void upkeep_on_timer(uv_timer_t *t)
@@ -496,7 +502,7 @@ static void upkeep_on_timer(uv_timer_t *t)
     struct upkeep *u = t->data;
     if (pg_client_ready(u->client)) {
         u->step = 0;
-        u->more = false;
+        u->more = u->busy = false;
         upkeep_step_next(u);
     }
 }
@@ -587,7 +593,7 @@ struct upkeep *upkeep_new(uv_loop_t *loop, const struct upkeep_options *opt,
     u->events = *events;
     u->ctx = ctx;
     u->retain_rows = RETAIN_ROWS;
-    u->latest_rows = LATEST_ROWS;
+    u->latest_rows = LATEST_ROWS_FIRST;
     u->early_rounds = opt->latest->n ? EARLY_ROUNDS : 0;
     u->vacuumed_at = uv_now(loop);
     REQUIRE(uv_timer_init(loop, &u->timer) == 0);
