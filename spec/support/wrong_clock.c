@@ -1,7 +1,12 @@
-/* Loaded into a broker (LD_PRELOAD): its wall clock is wrong by TIDEGATE_SPEC_CLOCK_S seconds, the
- * other clocks are right. libfaketime cannot do that: it asks the clock from within the clock. */
+/* Loaded into a broker (LD_PRELOAD): its wall clock is wrong by as many seconds as the file
+ * TIDEGATE_SPEC_CLOCK says, an int64_t that may change at any time. The other clocks are right.
+ * libfaketime cannot do that: it asks the clock from within the clock. */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -11,10 +16,21 @@ int clock_gettime(clockid_t id, struct timespec *out);
 int gettimeofday(struct timeval *restrict out, void *restrict zone);
 time_t time(time_t *out);
 
+static _Atomic int64_t right;
+static _Atomic int64_t *_Atomic seconds;
+
 static time_t offset(void)
 {
-    const char *text = getenv("TIDEGATE_SPEC_CLOCK_S");
-    return text ? (time_t)strtol(text, NULL, 10) : 0;
+    if (!seconds) { /* more than one thread may do it */
+        const char *path = getenv("TIDEGATE_SPEC_CLOCK");
+        int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+        void *at = fd >= 0 ? mmap(NULL, sizeof right, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        seconds = at == MAP_FAILED ? &right : (_Atomic int64_t *)at;
+    }
+    return (time_t)*seconds;
 }
 
 int clock_gettime(clockid_t id, struct timespec *out)

@@ -94,12 +94,15 @@ struct expiry {
 
 static void subscriber_on_expiry(struct deadline *d);
 
-/* Deadlines are FIFOs per duration, so a moment far away is reached in steps of powers of two. */
+enum { EXPIRY_LOOK_MS = 8000 };
+
+/* Deadlines are FIFOs per duration, so a moment far away is reached in steps of powers of two. None is long: the
+ * wall clock may be set, or the machine have slept. */
 static void subscriber_expiry_arm(struct expiry *x)
 {
     int64_t left = x->at_ms - loop_unix_ms(x->sub->b->loop);
     uint64_t step = 250;
-    while (step * 2 <= (uint64_t)(left > 0 ? left : 0) && step < UINT64_C(1) << 40) {
+    while (step * 2 <= (uint64_t)(left > 0 ? left : 0) && step < EXPIRY_LOOK_MS) {
         step *= 2;
     }
     deadline_arm(loop_deadline_class(x->sub->b->loop, step, subscriber_on_expiry), &x->due);
