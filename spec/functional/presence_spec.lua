@@ -75,6 +75,37 @@ local function is_present(broker, room, whom)
   end, 60)
 end
 
+-- A client that never gives up: when its stream ends it opens another, with its position. step() reads, `news` is what
+-- it was told since somebody took it; leave() ends it for good.
+local function persist(broker, query)
+  local self = { news = {} }
+  function self.step()
+    local c = self.client or not self.gone and sse.start(broker, { query = query, last_event_id = self.position })
+    self.client = c or nil
+    if c then
+      c:pump(8)
+      assert(not c.status or c.status == 200, c.status)
+      for _, ev in ipairs(c.queue) do
+        self.news[#self.news + 1] = told(ev)
+      end
+      c.queue, c.blocks = {}, {}
+      self.position = c.last_id ~= "" and c.last_id or self.position
+      if c.ended then
+        c:close()
+        self.client = nil
+      end
+    end
+  end
+  function self.leave()
+    self.gone = true
+    if self.client then
+      self.client:close()
+      self.client = nil
+    end
+  end
+  return self
+end
+
 -- What holds however many workers there are.
 local function announces(workers)
   it("announces the first stream of a member, and the end of its last one", function()
@@ -278,5 +309,105 @@ describe("presence at several workers", function()
       table.sort(names)
       is_present(broker, 1, table.concat(names, " "))
     end
+  end)
+end)
+
+-- A broker with a watcher and members m01 to m12, each with one to three streams, who never give up.
+local function populated(config)
+  local broker = start(config)
+  local self = { broker = broker, members = {}, watcher = persist(broker, { room = 1 }) }
+  for i = 1, 12 do
+    local m = { name = ("m%02d"):format(i) }
+    for j = 1, 1 + i % 3 do
+      m[j] = persist(broker, { room = 1, as = m.name })
+    end
+    self.members[i] = m
+  end
+  function self.step()
+    self.watcher.step()
+    for _, m in ipairs(self.watcher.position and self.members or {}) do -- it sees all of them come
+      for _, c in ipairs(m) do
+        c.step()
+      end
+    end
+  end
+  function self.names(form, from, upto)
+    local list = {}
+    for i = from, upto do
+      list[#list + 1] = form:format(self.members[i].name)
+    end
+    return table.concat(list, " ")
+  end
+  -- What the watcher is told, as soon as it is so much.
+  function self.news(n)
+    eventually(n .. " events", function() return #self.watcher.news >= n, #self.watcher.news end, 90)
+    local list = self.watcher.news
+    self.watcher.news = {}
+    table.sort(list)
+    return table.concat(list, " ")
+  end
+  function self.restart_state()
+    local ok, r = pcall(http.get, broker.admin, "/status") -- the admin process is another one in between
+    return ok and r.json.restart or {}
+  end
+  -- Nobody else is there, nobody waits, and the file has what the workers count: nothing of those that are gone.
+  function self.settles(whom)
+    is_present(broker, 1, whom)
+    local db = store.sql(broker.dir .. "/store/events.db")
+    eventually("the file has what the workers count", function()
+      local rows = db "SELECT count(*) FROM presence"
+      local n = broker:metric "tidegate_presence_members"
+      return rows and rows[1][1] == n and broker:metric "tidegate_presence_waiting" == 0, n
+    end, 60)
+    db:close()
+  end
+  return self
+end
+
+describe("presence and a rolling restart", function()
+  it("announces nobody who comes back within the grace", function()
+    local p = populated { workers = 3, presence = { grace_s = 4 }, drain = { retry_ms = 100, timeout_s = 10 } }
+    eventually.meanwhile(p.step, function()
+      assert.equal(p.names("+%s:", 1, 12), p.news(12))
+      for _ = 1, 2 do
+        local code, out, err = tidegate.run(tidegate.binary(), { timeout = 120,
+          args = { "restart", "--admin", ("%s:%d"):format(p.broker.admin.host, p.broker.admin.port),
+            p.broker.conf_path } })
+        assert.same({ 0, "ok: 3 workers replaced\n", "" }, { code, out, err })
+      end
+      p.settles(p.names("+%s:", 1, 12))
+      assert.same({}, p.watcher.news)
+    end)
+  end)
+
+  it("lets who does not come back leave after the grace, however long a worker waits for a request", function()
+    local p = populated { workers = 3, presence = { grace_s = 4 }, drain = { retry_ms = 100, timeout_s = 60 } }
+    local broker = p.broker
+    eventually.meanwhile(p.step, function()
+      assert.equal(p.names("+%s:", 1, 12), p.news(12))
+      local slow = http.connect(broker)
+      slow:send(http.render("POST", "/events?topic=said", { ["Content-Length"] = "5" }) .. "he")
+      eventually("it is under way", function() return broker:metric "tidegate_http_bodies_bytes" > 0 end)
+      broker:signal "USR2"
+      eventually("its worker is not asked any more: it drains", function()
+        local ok, bytes = pcall(broker.metric, broker, "tidegate_http_bodies_bytes")
+        return ok and bytes == 0 and p.restart_state().state == "running"
+      end)
+      for i = 5, 12 do
+        for _, c in ipairs(p.members[i]) do
+          c.leave()
+        end
+      end
+      assert.equal(p.names("-%s", 5, 12), p.news(8))
+      assert.equal("running", p.restart_state().state)
+      slow:send "llo"
+      assert.equal(201, slow:response().status)
+      slow:close()
+      eventually("all are replaced", function()
+        return p.restart_state().state == "done"
+      end, 60)
+      p.settles(p.names("+%s:", 1, 4))
+      assert.same({}, p.watcher.news)
+    end)
   end)
 end)

@@ -55,7 +55,9 @@ struct presence {
     bool turn;     /* ...changes that may go first, once: the last beat failed */
     bool known;    /* the store has a lease of this process */
     bool waits;    /* for `again` */
-    bool draining, ended;
+    bool draining;
+    bool parted; /* the store was told that this process ends... */
+    bool ended;  /* ...and is told nothing more */
     unsigned beats;
     size_t
         most; /* of the next batch: less after one that failed, so that one bad member fails alone */
@@ -219,8 +221,8 @@ static void presence_on_send(struct task *t)
     }
     bool turn = p->turn && p->known && !list_empty(&p->due);
     p->turn = false;
-    if (p->draining && list_empty(&p->due)) {
-        p->ended = true;
+    if (p->draining && !p->parted && list_empty(&p->due)) {
+        p->parted = true;
         presence_order(p, STORE_PRESENCE_END, 0);
     } else if (p->beat_due && !p->draining && !turn) {
         p->beat_due = false;
@@ -319,7 +321,9 @@ static void presence_on_done(struct store_presence *op)
     p->metrics->left += op->rc ? 0 : op->left;
     if (op->kind == STORE_PRESENCE_CHANGE) {
         presence_take_changes(p, op);
-    } else if (op->kind == STORE_PRESENCE_BEAT && op->rc == 0) {
+    } else if (op->kind == STORE_PRESENCE_END) {
+        p->ended = op->rc != UV_ENOTSUP; /* until others see the end requests may be waited for */
+    } else if (op->rc == 0) {
         presence_take_beat(p, op);
     }
     if (op->rc == UV_ESRCH) { /* the lease has run out; where it drains, the others say the rest */
