@@ -98,6 +98,40 @@ for _, workers in ipairs { 1, 2 } do
       assert.equal(0, broker:metric "tidegate_gaps_total")
     end)
 
+    it("takes events from streams that are behind, and none of the others", function()
+      broker = tidegate.start { config = { workers = workers, limits = { send_buffer_bytes = 4096 },
+        sse = { turn_bytes = 16384 } } }
+      local slow = {}
+      for i = 1, 4 do
+        slow[i] = sse.open(broker, { topic = "crm/**", rcvbuf = 4096, gzip = i % 2 == 0 })
+      end
+      local filler, others = ("x"):rep(3000), {}
+      for i = 1, 200 do
+        local own, data = i % 3 == 0, i .. " " .. filler -- those are to be erased
+        broker:publish("crm/c" .. i % 7, data, { attrs = { person = own and "p1" or "p2" } })
+        others[#others + 1] = not own and data or nil
+      end
+      assert.equal(200, #replay_all(200))
+      local r = broker:erase(P1)
+      assert.equal(66, r.json.erased, r.body)
+      erased_everywhere(others)
+      broker:publish("crm/c1", "end")
+      for i, c in ipairs(slow) do
+        local at, sent = 1, 0
+        for _, ev in ipairs(c:collect_until("end", 60)) do
+          if ev.data == others[at] then
+            at = at + 1
+          else -- it was on its way already
+            assert.equal(0, tonumber(ev.data:match "^%d+") % 3)
+            sent = sent + 1
+          end
+        end
+        assert.equal(#others + 1, at, "stream " .. i)
+        assert.is_true(sent < 66, "stream " .. i)
+      end
+      assert.equal(0, broker:metric "tidegate_gaps_total")
+    end)
+
     it("leaves no byte of them in the files, and one line in the log", function()
       start()
       erasures.fill(broker, 30, MARK)
