@@ -298,3 +298,46 @@ describe("a fast publisher and many readers at different speeds", function()
     end
   end)
 end)
+
+describe("a slow reader of a stream that is told positions and the newest of each interval", function()
+  it("gets all that in the order of ids", function()
+    local broker = tidegate.start { policy = [[
+return {
+  api = 1,
+  authenticate = function() return {} end,
+  subscribe = function(req)
+    return { topics = req.topics, filter = "mine", limits = req.query.every and { every_s = 0.25 } or nil }
+  end,
+  publish = function(pub) return pub end,
+  filters = { mine = "not has(attrs.other)" },
+}]], config = { limits = { send_buffer_bytes = 4 * KIB },
+      sse = { heartbeat_s = 1, position_s = 1, dead_peer_s = 60 } } }
+    local clients = {}
+    for i = 1, 4 do
+      clients[i] = sse.open(broker, { topic = "v/*", rcvbuf = 4096, query = { every = i % 2 == 0 and "1" or nil } })
+    end
+    local filler, n, until_s = ("x"):rep(2000), 0, eventually.now() + 4.5
+    while eventually.now() < until_s do
+      n = n + 1
+      local other = until_s - eventually.now() > 2 -- nothing is for them, and they are told positions
+      broker:publish("v/" .. n % 5, n .. " " .. filler, { attrs = { other = other and "1" or nil } })
+      clients[n % 4 + 1]:pump(n % 16 < 4 and 1 or 0)
+    end
+    broker:publish("v/0", "end")
+    local positions = 0
+    for i, c in ipairs(clients) do
+      c:collect_until("end", 60)
+      local last = 0
+      for _, block in ipairs(c.blocks) do
+        local text = table.concat(block.lines, "\n")
+        local id = tonumber(("\n" .. text):match "\nid: ?(%d+)")
+        if id then
+          assert.is_true(id > last, ("client %d: %d behind %d"):format(i, id, last))
+          last = id
+        end
+        positions = positions + (text:find '{"position"' and 1 or 0)
+      end
+    end
+    assert.is_true(positions > #clients, positions) -- each begins with one
+  end)
+end)
