@@ -202,6 +202,39 @@ describe("a page of history", function()
     eventually("it is gone", function() return broker():metric "tidegate_event_page_unread_bytes" == 0 end)
   end)
 
+  -- A page that leaves in a minute.
+  local function paced(one)
+    local c = http.connect(one)
+    c:send(http.render("GET", path { pace = 0.001 }, JSON))
+    eventually("it waits", function() return one:metric "tidegate_event_page_unread_bytes" > 0 end)
+    return c
+  end
+
+  it("leaves at once where the broker drains", function()
+    local one = tidegate.start { policy = POLICY }
+    one:publish("a", "1")
+    local c, from = paced(one), eventually.now()
+    one:signal "TERM"
+    local r = c:response()
+    assert.same({ 200, "1" }, { r.status, data_of(r.json) })
+    assert.equal(0, (one:wait_exit(20)))
+    assert.is_true(eventually.now() - from < 30)
+  end)
+
+  it("is refused at once where another policy takes over, which may deny it", function()
+    local one = tidegate.start { policy = POLICY }
+    one:publish("a", "1")
+    local c = paced(one)
+    one:write_file("policy.lua", (POLICY:gsub('who.sub == "eve"', 'who.sub == "ann"')))
+    one:reload()
+    local r = c:response()
+    assert.equal(503, r.status)
+    assert.truthy(r.json.detail:find("the policy has changed", 1, true), r.body)
+    assert.truthy(r.headers["retry-after"])
+    assert.equal(403, http.get(one, path { pace = 0.001 }, JSON).status)
+    assert.equal(0, one:metric "tidegate_event_page_unread_bytes")
+  end)
+
   it("is another one where the gap is another", function()
     local tag = get({ last_event_id = "x" }).headers.etag
     local r = get({ last_event_id = "y" }, { Accept = "application/json", ["If-None-Match"] = tag })

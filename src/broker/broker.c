@@ -63,6 +63,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     frame_cache_init(&b->firsts);
     list_init(&b->runnable);
     list_init(&b->subscribers);
+    list_init(&b->waits);
     b->renderer = xmalloc(sizeof *b->renderer);
     renderer_init(b->renderer, NULL, &metrics->audience, opt->publish.event_bytes);
     b->renderer->topic = opt->topic;
@@ -185,6 +186,14 @@ static void broker_hold_unbound(struct broker *b)
     subscriber_resume_held(b);
 }
 
+static void broker_end_waits(struct broker *b)
+{
+    while (!list_empty(&b->waits)) {
+        struct broker_wait *w = list_first(&b->waits, struct broker_wait, node);
+        w->end(w);
+    }
+}
+
 void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mode mode)
 {
     struct policy *old = b->policy;
@@ -198,6 +207,7 @@ void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mod
     audience_set_rebind(b->audiences, old);
     broker_hold_unbound(b);
     resubscribe_all(b, mode, true);
+    broker_end_waits(b);
 }
 
 bool broker_resubscribe(struct broker *b, uint64_t id)
@@ -291,6 +301,7 @@ void broker_drain(struct broker *b)
     b->draining = true;
     subscriber_drain_all(b);
     refusals_end_held(b->refusals);
+    broker_end_waits(b);
     presence_drain(b->presence);
 }
 

@@ -24,6 +24,12 @@ struct reach_failures {
     unsigned next;
 };
 
+/* A wait that ends early where another policy takes over, or the broker drains. */
+struct broker_wait {
+    struct list node;
+    void (*end)(struct broker_wait *w); /* takes it out of the list */
+};
+
 struct broker {
     struct loop *loop;
     struct broker_options opt;
@@ -59,6 +65,7 @@ struct broker {
     struct list subscribers;     /* all of them */
     struct list runnable;        /* those behind the head that may be written to */
     unsigned event_pages;        /* being made: see http/event_page.h */
+    struct list waits;           /* struct broker_wait */
     unsigned lag_rules;          /* those to be closed when they lag */
     struct log_pace latest_pace; /* of lines about newest events that are wanted and not kept */
     struct log_pace clear_pace;  /* of lines about publishes that came without TLS and should not */

@@ -49,9 +49,10 @@ struct event_page {
     bool counted;         /* for quotas */
     bool asking;          /* the store has it */
     bool full;            /* it ends before `end` */
-    bool waits;           /* for `pace`; it counts as unread then, and not as being made */
-    uint32_t epoch;       /* of the policy that granted it: that makes all of it */
-    uint64_t hash;        /* see event_page_hash() */
+    struct broker_wait
+        wait;       /* linked: for `pace`; it counts as unread then, and not as being made */
+    uint32_t epoch; /* of the policy that granted it: that makes all of it */
+    uint64_t hash;  /* see event_page_hash() */
     uint64_t
         asked_at; /* the head when the request came: what the policy grants may end right behind it */
     uint64_t cursor, end;
@@ -72,8 +73,8 @@ static const char unread_text[] =
 static void event_page_end_wait(struct event_page *p)
 {
     deadline_disarm(&p->pace);
-    if (p->waits) {
-        p->waits = false;
+    if (list_linked(&p->wait.node)) {
+        list_del(&p->wait.node);
         p->b->event_pages++;
         p->b->metrics->event_page_unread -= p->out.len;
     }
@@ -229,15 +230,24 @@ static void event_page_answer(struct event_page *p, int status)
     event_page_free(p, CLOSE_ENDED);
 }
 
-static void event_page_on_pace(struct deadline *d)
+static void event_page_leave(struct event_page *p)
 {
-    struct event_page *p = container_of(d, struct event_page, pace);
     event_page_end_wait(p);
     if (p->epoch != p->b->policy_epoch) {
         event_page_refuse(p, REFUSAL_POLICY, "the policy has changed");
     } else {
         event_page_answer(p, 200);
     }
+}
+
+static void event_page_on_pace(struct deadline *d)
+{
+    event_page_leave(container_of(d, struct event_page, pace));
+}
+
+static void event_page_on_wait_end(struct broker_wait *w)
+{
+    event_page_leave(container_of(w, struct event_page, wait));
 }
 
 /* It is made. Who asks for one page after the other gets no more than a stream would: what it has leaves when as much
@@ -250,7 +260,7 @@ static void event_page_made(struct event_page *p)
         event_page_answer(p, 200);
         return;
     }
-    p->waits = true;
+    list_add_tail(&b->waits, &p->wait.node);
     b->event_pages--;
     b->metrics->event_page_unread += p->out.len;
     deadline_arm_in(loop_deadline_class(b->loop, PACE_MS, event_page_on_pace), &p->pace,
@@ -537,7 +547,7 @@ static void event_page_on_writable(struct stream *s)
 static void event_page_on_half_closed(struct stream *s)
 {
     struct event_page *p = s->owner;
-    if (p->waits) {
+    if (list_linked(&p->wait.node)) {
         stream_set_owner(s, NULL, NULL);
         stream_close(s, CLOSE_CLIENT_CLOSED);
         event_page_free(p, CLOSE_CLIENT_CLOSED);
@@ -668,6 +678,8 @@ void event_page_request(struct broker *b, struct stream *s, const struct policy_
         .place = {.b = b, .asked = *asked, .window = *window, .done = event_page_found}};
     task_init(&p->task, event_page_run);
     deadline_init(&p->pace);
+    list_init(&p->wait.node);
+    p->wait.end = event_page_on_wait_end;
     strbuf_init(&p->asked_text, TEXT_MAX);
     strbuf_init(&p->asked_unknown, TEXT_MAX);
     strbuf_init(&p->asked_since, TEXT_MAX);
