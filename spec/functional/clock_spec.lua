@@ -4,7 +4,6 @@ local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
-local uv = require "luv"
 local wrong_clock = require "support.wrong_clock"
 
 local SQLITE = assert(child.find "sqlite3", "the package sqlite3 is not installed")
@@ -75,7 +74,8 @@ return {
     local at = wrong_clock(broker, 0)
     function set(to)
       at(to)
-      uv.sleep(5) -- the broker asks the clock once a millisecond
+      local later = eventually.now() + 0.005
+      eventually("the broker looks again: it does once a millisecond", function() return eventually.now() > later end)
     end
     broker:start()
   end)
