@@ -35,8 +35,8 @@ end
 for _, workers in ipairs { 1, 2 } do
   describe(("erase, with workers = %d,"):format(workers), function()
     local broker
-    local function start(more)
-      broker = tidegate.start { config = { workers = workers, event_log = more } }
+    local function start(more, kept, limits)
+      broker = tidegate.start { config = { workers = workers, event_log = more, store = kept, limits = limits } }
     end
 
     -- Each worker has read its pages by then: several streams reach both.
@@ -130,6 +130,29 @@ for _, workers in ipairs { 1, 2 } do
         assert.is_true(sent < 66, "stream " .. i)
       end
       assert.equal(0, broker:metric "tidegate_gaps_total")
+    end)
+
+    it("takes events out of memory that retention has removed from the store", function()
+      start({}, { retain_events = 5 }, { send_buffer_bytes = 16384 })
+      local slow = {}
+      for n = 1, workers * 2 do -- who is behind is sent what the log has
+        slow[n] = sse.open(broker, { topic = "crm/**", rcvbuf = 4096 })
+      end
+      local mark = MARK .. ("x"):rep(16384)
+      local others = erasures.fill(broker, 60, mark)
+      eventually("retention has removed", function()
+        return broker:metric "tidegate_store_retention_removed_total" >= 55
+      end, 30)
+      local r = broker:erase(P1)
+      assert.equal(200, r.status, r.body)
+      assert.is_true(r.json.matched <= 2)
+      eventually.pass(workers > 1 and 1.5 or 0, "the others look at the store")
+      for _, c in ipairs(slow) do
+        for _, ev in ipairs(c:collect_until(others[#others])) do
+          local n = ev.data:find(MARK, 1, true) and tonumber(ev.data:match "%d+$") or 0
+          assert.is_true(n < 30, "event " .. n) -- those before were on their way
+        end
+      end
     end)
 
     it("leaves no byte of them in the files, and one line in the log", function()

@@ -194,9 +194,10 @@ static void on_leap(void *ctx, const struct store_leap *leap)
     lua_pop(d->L, 1);
 }
 
-static void on_erased(void *ctx, const uint64_t *ids, size_t n)
+static void on_erased(void *ctx, const uint64_t *ids, size_t n, uint64_t trimmed)
 {
     struct driver *d = ctx;
+    (void)trimmed;
     lua_rawgeti(d->L, LUA_REGISTRYINDEX, d->erased);
     for (size_t i = 0; i < n; i++) {
         lua_pushinteger(d->L, (lua_Integer)ids[i]);

@@ -114,7 +114,7 @@ void broker_free(struct broker *b)
 }
 
 /* What is to be forgotten may be on its way: an append of ours that another broker knows already. */
-static void broker_erased(void *ctx, const uint64_t *ids, size_t n)
+static void broker_erased(void *ctx, const uint64_t *ids, size_t n, uint64_t trimmed)
 {
     struct broker *b = ctx;
     uint64_t head = eventlog_head(b->log);
@@ -131,7 +131,8 @@ static void broker_erased(void *ctx, const uint64_t *ids, size_t n)
             "on its way now may be delivered once more",
             LOG_F(log_uint("events", forgotten), log_uint("head", head)));
     }
-    history_erase(b->history, ids, n);
+    eventlog_trim(b->log, trimmed);
+    history_erase(b->history, ids, n, trimmed);
     delivery_erase(b, ids, n);
     b->metrics->log_bytes = eventlog_bytes(b->log);
 }

@@ -572,7 +572,7 @@ void delivery_erase(struct broker *b, const uint64_t *ids, size_t n)
     struct conflation *c = conflater_first(b->audiences->conflater);
     while (c) {
         struct conflation *next = conflater_next(c);
-        bool has = false;
+        bool has = c->first_id <= eventlog_floor(b->log);
         for (size_t i = 0; i < n && !has; i++) {
             has = conflation_has(c, ids[i]);
         }

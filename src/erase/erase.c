@@ -121,13 +121,43 @@ static void eraser_on_clean(void *ctx, uint64_t token, int rc, size_t n)
     }
 }
 
-static void eraser_clean(struct eraser *e)
+static void eraser_on_told(void *ctx, uint64_t token, int rc, size_t n)
 {
-    int rc = e->dry_run ? 0 : e->store->ops->erase(e->store, NULL, 0, eraser_on_clean, e, 0);
+    struct eraser *e = ctx;
+    (void)token;
+    (void)n;
+    if (rc) {
+        eraser_fail(e, "the store cannot tell others of it", rc);
+        return;
+    }
+    rc = e->store->ops->erase(e->store, NULL, 0, eraser_on_clean, e, 0);
     if (rc) {
         eraser_on_clean(e, 0, rc, 0);
-    } else if (e->dry_run) {
+    }
+}
+
+/* What was removed before it could be looked at goes out of memory, here and elsewhere. How far that is is looked up
+ * last: what is behind was there to be looked at. */
+static void eraser_on_synced_again(void *ctx, uint64_t token, int rc)
+{
+    struct eraser *e = ctx;
+    const uint64_t none = STORE_ERASE_NONE;
+    (void)token;
+    rc = rc ? rc : e->store->ops->erase(e->store, &none, 1, eraser_on_told, e, 0);
+    if (rc) {
+        eraser_on_told(e, 0, rc, 0);
+    }
+}
+
+static void eraser_clean(struct eraser *e)
+{
+    if (e->dry_run) {
         eraser_finish(e, 0);
+        return;
+    }
+    int rc = e->store->ops->sync(e->store, eraser_on_synced_again, e, 0);
+    if (rc) {
+        eraser_on_synced_again(e, 0, rc);
     }
 }
 

@@ -119,6 +119,13 @@ bool eventlog_erase(struct eventlog *log, uint64_t id)
     return true;
 }
 
+void eventlog_trim(struct eventlog *log, uint64_t id)
+{
+    while (log->first < log->end && (*slot(log, log->first))->id <= id) {
+        trim_oldest(log);
+    }
+}
+
 void eventlog_restart(struct eventlog *log, uint64_t id)
 {
     REQUIRE(id >= log->head);

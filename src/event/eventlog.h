@@ -24,6 +24,8 @@ void eventlog_restart(struct eventlog *log, uint64_t id);
 /* Drops what the event said; its id and its ordinal stay. False: it is not here, or memory is short, in which case all
  * events up to it were trimmed. */
 bool eventlog_erase(struct eventlog *log, uint64_t id);
+/* Trims events up to that id. */
+void eventlog_trim(struct eventlog *log, uint64_t id);
 
 /* The id of the newest event, or the id set by the last restart. */
 uint64_t eventlog_head(const struct eventlog *log);

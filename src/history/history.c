@@ -24,6 +24,7 @@ struct flight {
     char *names; /* owned; NULL: all topics */
     size_t names_n;
     bool started;
+    bool again; /* the answer may have what is gone: it is read once more */
     uint64_t
         *erased; /* owned: events that were erased since it started, and may be in the answer */
     size_t erased_n;
@@ -156,16 +157,17 @@ static bool history_any_in(const uint64_t *ids, size_t n, uint64_t after, uint64
     return any;
 }
 
-void history_erase(struct history *h, const uint64_t *ids, size_t n)
+void history_erase(struct history *h, const uint64_t *ids, size_t n, uint64_t trimmed)
 {
     list_for_each_safe (it, next, &h->pages) {
         struct page *p = container_of(it, struct page, node);
-        if (history_any_in(ids, n, p->after, p->upto)) {
+        if (p->snapshot || p->after < trimmed || history_any_in(ids, n, p->after, p->upto)) {
             history_page_free(h, p);
         }
     }
     list_for_each (it, &h->flights) {
         struct flight *f = container_of(it, struct flight, node);
+        f->again = f->again || (f->started && (f->snapshot || f->after < trimmed));
         if (f->started && history_any_in(ids, n, f->after, UINT64_MAX)) {
             f->erased = xrealloc(f->erased, (f->erased_n + n) * sizeof *f->erased);
             memcpy(f->erased + f->erased_n, ids, n * sizeof *ids);
@@ -229,8 +231,13 @@ static void history_on_page(void *ctx, uint64_t token, int rc, const struct stor
         }
     }
     REQUIRE(f != NULL);
-    list_del(&f->node);
     h->started--;
+    if (f->again && rc == 0) {
+        f->again = f->started = false;
+        history_start_flights(h);
+        return;
+    }
+    list_del(&f->node);
     if (rc == 0 && got->upto <= f->after) {
         rc = UV_EIO; /* a store that ends before what it has handed out: not read again at once */
     }

@@ -60,8 +60,8 @@ void history_request(struct history *h, uint64_t snapshot, uint64_t cursor, stru
 
 /* Drops the cached pages that reach beyond `id`, or may hold what does. */
 void history_forget(struct history *h, uint64_t id);
-/* These events were erased: drops the cached pages that may have one, and leaves them out of what is being
- * read. */
-void history_erase(struct history *h, const uint64_t *ids, size_t n);
+/* These events were erased, and any up to `trimmed` may have been: drops the cached pages that may have one, and leaves
+ * them out of what is being read. */
+void history_erase(struct history *h, const uint64_t *ids, size_t n, uint64_t trimmed);
 
 #endif

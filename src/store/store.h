@@ -105,11 +105,13 @@ typedef void (*store_seek_cb)(void *ctx, uint64_t token, int rc, uint64_t id);
 typedef void (*store_sync_cb)(void *ctx, uint64_t token, int rc);
 
 /* Events that are to be forgotten: who has a copy drops it. By this process or any other one on the
- * store; some are named twice, and some before the tail has reported them, which it may still do. */
-typedef void (*store_erased_cb)(void *ctx, const uint64_t *ids, size_t n);
+ * store; some are named twice, and some before the tail has reported them, which it may still do. An order does not
+ * find what retention had removed: copies of all up to `trimmed` are to be dropped, too. */
+typedef void (*store_erased_cb)(void *ctx, const uint64_t *ids, size_t n, uint64_t trimmed);
 /* rc 0: committed; `n` of the events were there. Another rc: nothing was erased, or it is not known. */
 typedef void (*store_erase_cb)(void *ctx, uint64_t token, int rc, size_t n);
-enum { STORE_ERASE_MAX = 1000 };
+/* STORE_ERASE_NONE: no event has that id. Erased after all others of an order, it has `erased` called everywhere. */
+enum { STORE_ERASE_MAX = 1000, STORE_ERASE_NONE = 0 };
 
 /* Who is there. A member is a topic of store.latest; which processes have it stands in the store, and who is the first
  * to say so, or the last to take it back, has an event stored on that topic in the same transaction. Saying the same

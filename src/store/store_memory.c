@@ -224,7 +224,7 @@ static void answer_erase(struct memory *m, struct op *op)
     m->held.n = kept;
     m->metrics->store_erased += before - kept;
     if (op->id_count && m->base.erased) {
-        m->base.erased(m->base.erased_ctx, op->ids, op->id_count);
+        m->base.erased(m->base.erased_ctx, op->ids, op->id_count, 0);
     }
     op->erase_cb(op->ctx, op->token, 0, before - kept);
 }

@@ -30,7 +30,7 @@ struct pg_erase {
 static void pg_erase_tell(struct store_pg *s, const uint64_t *ids, size_t n)
 {
     if (n && s->base.erased) {
-        s->base.erased(s->base.erased_ctx, ids, n);
+        s->base.erased(s->base.erased_ctx, ids, n, s->trimmed);
     }
 }
 

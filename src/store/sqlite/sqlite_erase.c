@@ -96,8 +96,9 @@ static int sqlite_erase_clean(struct sqlite_writer *w)
 int sqlite_erase_collect(struct sqlite_writer *w)
 {
     sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_erased_since);
-    int64_t newest = w->erased_seen;
-    int rc = st ? sqlite3_bind_int64(st, 1, w->erased_seen) : SQLITE_ERROR;
+    int64_t newest = w->erased_seen, trimmed = 0;
+    int rc = st ? sqlite_db_meta(&w->db, "trimmed", 0, &trimmed) : SQLITE_ERROR;
+    rc = rc == SQLITE_OK ? sqlite3_bind_int64(st, 1, w->erased_seen) : rc;
     while (rc == SQLITE_OK || rc == SQLITE_ROW) {
         rc = sqlite3_step(st);
         if (rc == SQLITE_ROW) {
@@ -114,6 +115,7 @@ int sqlite_erase_collect(struct sqlite_writer *w)
         return sqlite_db_fail(&w->db, &w->error, "looking for erased events");
     }
     w->erased_seen = newest;
+    w->erased_trimmed = (uint64_t)trimmed;
     return 0;
 }
 

@@ -280,7 +280,7 @@ static void sqlite_jobs_take_erased(struct store_sqlite *s)
 {
     struct sqlite_writer *w = &s->writer;
     if (w->erased_n && s->base.erased) {
-        s->base.erased(s->base.erased_ctx, w->erased, w->erased_n);
+        s->base.erased(s->base.erased_ctx, w->erased, w->erased_n, w->erased_trimmed);
     }
     if (w->kind == SQLITE_JOB_ERASE && (w->rc || !s->erase->more)) {
         size_t removed = w->rc ? 0 : s->erase->removed;

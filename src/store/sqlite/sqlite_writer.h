@@ -155,6 +155,7 @@ struct sqlite_writer {
     size_t noted;     /* so many of `tail` are in `fold` */
     uint64_t *erased; /* owned; events to be forgotten */
     size_t erased_n, erased_cap;
+    uint64_t erased_trimmed; /* what retention had removed by then */
 };
 
 /* Runs the job; on the thread. */
