@@ -58,8 +58,8 @@ end
 
 -- The newest of a topic is excused: what else may a client hold of it? What it had before that, unless something
 -- between was to replace it.
-local function may_hold(log, ids, n, has, time)
-  while n > 0 and excused(log.by_id[ids[n]], time) do
+function client:may_hold(ids, n, has)
+  while n > 0 and self:may_miss(self.log.by_id[ids[n]]) do
     n = n - 1
   end
   return not has or n == 0 or has >= ids[n]
@@ -77,7 +77,7 @@ function client:compare(head, exactly)
       local newer = not exactly and ids[n + 1] and log.by_id[ids[n + 1]].created <= self.time + 0.1
       if (gone or newest and not want) and self.stale_from and newest.id > self.stale_from then
         held[topic] = nil -- it was compacted
-      elseif not newer and not (gone and may_hold(log, ids, n, held[topic], self.time)) then
+      elseif not newer and not (gone and self:may_hold(ids, n, held[topic])) then
         self:object("held", "at %d it holds %s of %s, newest is %s", head, tostring(held[topic]), topic,
           tostring(want))
       end
@@ -100,13 +100,17 @@ function client:replaced(ev)
   return false
 end
 
+function client:may_miss(ev)
+  return excused(ev, self.time) or self.kind.conflates ~= nil and self:replaced(ev)
+end
+
 -- It is at `id` now. Whatever was for it and comes before that (`itself`: with that) had to be delivered.
 function client:pass(id, itself, why)
   local matching = self.matching
   local to = upto(matching, id) - (itself and 1 or 0)
   for n = self.next_at, to do
     local ev = self.log.by_id[matching[n]]
-    if not excused(ev, self.time) and not (self.kind.conflates and self:replaced(ev)) then
+    if not self:may_miss(ev) then
       self:object("lost", "%s %d, and %d of %s did not come", why, id, ev.id, ev.topic)
       break
     end

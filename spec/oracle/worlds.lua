@@ -239,7 +239,8 @@ function stream:step()
   for i = 1, 4 do
     local empty = M.clock()
     if not c:pump(1) then
-      self.empty = i <= 2 and empty or self.empty -- after more than that the broker may have had to wait
+      -- after more than that the broker may have had to wait
+      self.empty = i <= 2 and not c.ended and empty or self.empty
       break
     end
   end

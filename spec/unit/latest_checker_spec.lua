@@ -196,6 +196,12 @@ describe("the checker of what clients hold", function()
       last(log, { expires = 130 }, cut, read, { "position", 21 })
       newest(log)
     end)
+    fine(function(log) -- it was erased when it had taken the place of 20
+      last(log, {}, cut, read, { "position", 21 })
+      newest(log)
+      erase(log, 21, 125, 126)
+      log.kept[3] = nil
+    end)
     fine(function(log)
       last(log, { expires = 130 }, cut, { "read", 124, 123 }, 20, read, { "position", 21 })
       newest(log)
