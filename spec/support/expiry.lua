@@ -175,7 +175,6 @@ function M.describe(name, workers, start, insert)
     end)
 
     it("leave a client's copy of a page no longer than they last", function()
-      local _, whole = page(broker, { topic = a .. "/b" })
       local tag, expires = before_it_expires(broker, a .. "/1", function()
         local got, r = page(broker, { topic = a .. "/1" })
         return got:find "stays goes$" and r.headers.etag
@@ -191,11 +190,10 @@ function M.describe(name, workers, start, insert)
         assert.equal(304, select(2, again(r.headers.etag)).status)
       end)
       http.post(broker, "/events?ttl=3600&topic=" .. a .. "/1", "later")
-      eventually("it is as good as its last event", function()
+      eventually("a page with what has yet to expire is known", function()
         local _, r = page(broker, { topic = a .. "/1" })
-        return r.headers.etag:find "@%d+\"$" and select(2, again(r.headers.etag)).status == 304
+        return r.body:find "later" and select(2, again(r.headers.etag)).status == 304
       end)
-      assert.matches("\"[%x]+%-%d+%-%-%d+\"", whole.headers.etag) -- one without such events is named as before
     end)
 
     it("are in no snapshot, and make room for other topics of store.latest", function()

@@ -2,9 +2,9 @@
  *
  *   event_page_request  asks the policy
  *   event_page_judged   refuses, or finds the audience, and where the page begins (start_place.h)
- *   event_page_found    answers 304 where the client has it
+ *   event_page_found    knows where it begins
  *   event_page_run      takes events, out of the event log or out of pages of the store, for some time in each turn of
- *                       the loop, and answers
+ *                       the loop, and answers, with 304 where the client has it
  *
  * The client may leave at each of these: then it is freed, or when the store has answered. */
 #include "broker/http/event_page.h"
@@ -13,6 +13,7 @@
 #include "audience/render.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "base/digest.h"
 #include "base/logging.h"
 #include "base/text/json_text.h"
 #include "broker/http/start_place.h"
@@ -33,6 +34,7 @@ enum {
     PACE_MS = 1000, /* a second's worth of events_per_s at once; it leaves as much later */
     PACE_MAX_MS = 60 * 1000,
     TEXT_MAX = 512,
+    TAG_DIGITS = 32,
     OUT_MAX_BYTES = 30 << 20, /* one event is always taken, whatever its format made of it */
 };
 
@@ -60,9 +62,10 @@ struct event_page {
     size_t held_at;
     uint64_t held_upto;
     unsigned count, looked;
-    int64_t expires_ms; /* the first time at which one of its events expires; 0: none does */
     uint64_t spent_ns;
     struct strbuf out;
+    char tag[TAG_DIGITS + 3]; /* in quotes */
+    bool known;               /* the client has it */
 };
 
 static const struct stream_events event_page_events;
@@ -123,52 +126,23 @@ static void event_page_refuse(struct event_page *p, enum refusal_cause cause, co
 
 /* ---------------------------------------------------------------- the answer */
 
-/* What the page is made of, but for where it begins and ends; equal in all workers and brokers. */
-static uint64_t event_page_hash(const struct event_page *p)
+/* The tag of what is sent, and to whom: equal in all workers and brokers. Filters may ask sets, the time or a database,
+ * and events expire and are erased, so whether a client has the page shows when it is made, and not before. */
+static int event_page_make_tag(struct event_page *p)
 {
-    const struct slice parts[] = {
-        slice_of(p->audience->key, p->audience->key_len), slice_str(p->b->policy->version),
-        slice_str(p->b->opt.cloudevents_source), slice_str(p->lines ? "lines" : "list"),
-        p->place.gap ? p->place.requested : slice_of(NULL, 0)};
-    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        for (size_t j = 0; j < parts[i].n; j++) {
-            h = (h ^ (unsigned char)parts[i].p[j]) * UINT64_C(1099511628211);
-        }
+    const struct slice parts[] = {slice_of(p->audience->key, p->audience->key_len),
+                                  slice_str(p->b->policy->version), strbuf_slice(&p->out)};
+    char hex[DIGEST_HEX_BYTES] = "";
+    struct digest *d = digest_new();
+    int rc = d ? 0 : UV_ENOMEM;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && rc == 0; i++) {
+        rc = digest_add(d, &parts[i].n, sizeof parts[i].n);
+        rc = rc || parts[i].n == 0 ? rc : digest_add(d, parts[i].p, parts[i].n);
     }
-    return (h ^ p->place.window.limit) * UINT64_C(1099511628211);
-}
-
-static void event_page_tag_start(const struct event_page *p, char *out, size_t size)
-{
-    snprintf(out, size, "\"%016" PRIx64 "-%" PRIu64 "-%s", p->hash, p->place.at,
-             p->place.gap ? p->place.gap : "");
-}
-
-/* "HASH-FROM-GAP-UPTO" has all up to UPTO, "...-UPTO+" is full: that does not change any more. One that ends in
- * "@TIME" has an event that expires then. True: the client has it, and the page ends where that one does. */
-static bool event_page_is_known(struct event_page *p)
-{
-    char start[96];
-    event_page_tag_start(p, start, sizeof start);
-    const char *tag = p->if_none_match.len ? strstr(p->if_none_match.data, start) : NULL;
-    const char *rest = tag ? tag + strlen(start) : "";
-    if (rest[0] != '-') { /* the field may end there */
-        return false;
-    }
-    char *after = NULL;
-    unsigned long long upto = strtoull(rest + 1, &after, 10);
-    bool full = after[0] == '+';
-    after += full;
-    long long expires = after[0] == '@' ? strtoll(after + 1, &after, 10) : 0;
-    bool known = after[0] == '"' && (full ? upto <= p->end : upto == p->end) &&
-                 (expires == 0 || expires > loop_unix_ms(p->b->loop));
-    if (known) {
-        p->cursor = upto;
-        p->full = full;
-        p->expires_ms = expires;
-    }
-    return known;
+    rc = rc ? rc : digest_hex(d, hex);
+    digest_free(d);
+    snprintf(p->tag, sizeof p->tag, "\"%.*s\"", TAG_DIGITS, hex);
+    return rc;
 }
 
 static int event_page_put_gap(struct event_page *p)
@@ -181,28 +155,26 @@ static int event_page_put_gap(struct event_page *p)
     return rc ? rc : strbuf_printf(&p->out, ",\"resumed_from\":\"%" PRIu64 "\"}", p->place.at);
 }
 
-static void event_page_answer(struct event_page *p, int status)
+/* The last bytes of the body. 0, UV_ENOMEM or UV_ENOBUFS. */
+static int event_page_close(struct event_page *p)
 {
-    char start[96], ends[32] = "", fields[352];
-    event_page_tag_start(p, start, sizeof start);
-    if (p->expires_ms) {
-        snprintf(ends, sizeof ends, "@%" PRId64, p->expires_ms);
-    }
-    int rc = 0;
-    if (status == 200) {
-        rc = strbuf_printf(&p->out,
+    int rc = strbuf_printf(&p->out,
                            "%s\"next\":\"%" PRIu64 "\",\"more\":%s,\"gap\":", p->lines ? "{" : "],",
                            p->cursor, p->full ? "true" : "false");
-        rc = rc ? rc : event_page_put_gap(p);
-        rc = rc ? rc : strbuf_append_str(&p->out, "}\n");
-    }
-    struct slice body = strbuf_slice(&p->out);
-    if (rc == 0 && !event_page_has_room(p->b, body.n)) {
+    rc = rc ? rc : event_page_put_gap(p);
+    return rc ? rc : strbuf_append_str(&p->out, "}\n");
+}
+
+static void event_page_answer(struct event_page *p)
+{
+    char fields[256];
+    struct slice body = p->known ? slice_of(NULL, 0) : strbuf_slice(&p->out);
+    if (!event_page_has_room(p->b, body.n)) {
         p->b->metrics->event_pages_refused++;
         event_page_refuse(p, REFUSAL_OVERLOAD, unread_text);
         return;
     }
-    struct frame *frame = rc ? NULL : frame_copy_counted(body, &p->b->metrics->event_page_unread);
+    struct frame *frame = frame_copy_counted(body, &p->b->metrics->event_page_unread);
     if (!frame) {
         event_page_refuse(p, REFUSAL_OVERLOAD, "memory is short");
         return;
@@ -210,17 +182,17 @@ static void event_page_answer(struct event_page *p, int status)
     strbuf_clear(&p->out);
     snprintf(fields, sizeof fields,
              "Cache-Control: private, no-cache\r\nVary: Accept, Accept-Encoding\r\n"
-             "X-Content-Type-Options: nosniff\r\nETag: %s-%" PRIu64 "%s%s\"\r\n",
-             start, p->cursor, p->full ? "+" : "", ends);
-    struct http_response r = {.status = status,
-                              .content_type = status == 304 ? NULL
-                                              : p->lines    ? "application/x-ndjson"
-                                                            : "application/json",
+             "X-Content-Type-Options: nosniff\r\nETag: %s\r\n",
+             p->tag);
+    struct http_response r = {.status = p->known ? 304 : 200,
+                              .content_type = p->known   ? NULL
+                                              : p->lines ? "application/x-ndjson"
+                                                         : "application/json",
                               .body = slice_of(frame->bytes, frame->len),
                               .frame = frame,
                               .fields = slice_str(fields)};
     p->b->metrics->event_pages++;
-    p->b->metrics->event_pages_known += status == 304;
+    p->b->metrics->event_pages_known += p->known;
     p->b->metrics->event_page_events += p->count;
     latency_add_ns(&p->b->metrics->event_page, p->spent_ns);
     stream_set_owner(p->stream, NULL, NULL);
@@ -236,7 +208,7 @@ static void event_page_leave(struct event_page *p)
     if (p->epoch != p->b->policy_epoch) {
         event_page_refuse(p, REFUSAL_POLICY, "the policy has changed");
     } else {
-        event_page_answer(p, 200);
+        event_page_answer(p);
     }
 }
 
@@ -255,9 +227,14 @@ static void event_page_on_wait_end(struct broker_wait *w)
 static void event_page_made(struct event_page *p)
 {
     struct broker *b = p->b;
-    double ms = p->per_s > 0 ? (double)p->count * PACE_MS / p->per_s : 0;
+    if (event_page_close(p) || event_page_make_tag(p)) {
+        event_page_refuse(p, REFUSAL_OVERLOAD, "memory is short");
+        return;
+    }
+    p->known = p->if_none_match.len && strstr(p->if_none_match.data, p->tag);
+    double ms = p->per_s > 0 && !p->known ? (double)p->count * PACE_MS / p->per_s : 0;
     if (ms < 1) {
-        event_page_answer(p, 200);
+        event_page_answer(p);
         return;
     }
     list_add_tail(&b->waits, &p->wait.node);
@@ -341,9 +318,6 @@ static bool event_page_take(struct event_page *p, struct event *ev)
     case RENDER_EVENT:
         rc = event_page_put(p, ev, &what);
         p->count++;
-        if (ev->expires_ms && (!p->expires_ms || ev->expires_ms < p->expires_ms)) {
-            p->expires_ms = ev->expires_ms;
-        }
         break;
     case RENDER_FAILED:
         rc = event_page_put_failed(p, ev);
@@ -376,7 +350,6 @@ static void event_page_pass_lost(struct event_page *p, uint64_t upto)
     }
     place->at = p->cursor = upto;
     p->end = p->end > upto ? p->end : upto;
-    p->hash = event_page_hash(p);
 }
 
 static void event_page_on_read(void *ctx, uint64_t token, int rc, const struct store_page *page);
@@ -510,11 +483,6 @@ static void event_page_found(struct start_place *place, int rc)
     p->end = p->end > p->cursor ? p->end : p->cursor;
     if (p->cursor < bounds.trimmed) {
         event_page_pass_lost(p, bounds.trimmed);
-    }
-    p->hash = event_page_hash(p);
-    if (event_page_is_known(p)) {
-        event_page_answer(p, 304);
-        return;
     }
     if (!p->lines && strbuf_append_str(&p->out, "{\"events\":[")) {
         event_page_refuse(p, REFUSAL_OVERLOAD, "memory is short");
