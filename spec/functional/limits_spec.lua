@@ -236,7 +236,7 @@ describe("a policy's grant", function()
   ]] }
 
   it("ends when the identity expires", function()
-    local c = sse.open(broker(), { query = { expires = os.time() + 2 } })
+    local c = sse.open(broker(), { query = { expires = os.time() + 4 } })
     c:wait_end(8)
     assert.is_true(closed_because(broker(), "grant-expired") >= 1)
   end)

@@ -483,7 +483,7 @@ describe("a token of protocol 0.x", function()
     assert.equal(401, status { Authorization = "Bearer " .. tokens.sign("HS512", KEY, { mercure = {},
       exp = os.time() + 60 }) })
     local s = open(b, topics { "a" }, { headers = bearer(token { mercure = { subscribe = { "*" } },
-      exp = os.time() + 2 }) })
+      exp = os.time() + 4 }) })
     s:wait("the end of the stream", function() return s.ended end, 30)
   end)
 
