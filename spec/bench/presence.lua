@@ -1,9 +1,11 @@
 -- Members who join one room at once, and leave it at once: how long until one who watches has been told of all of them,
--- each once; and how long a snapshot of them takes. From the root of the tree:
+-- each once; and how long a snapshot of them takes. On SQLite, on PostgreSQL, and there with a second broker, at which
+-- the one who watches is. From the root of the tree:
 --   build/release/tidegate_spec spec/bench/presence.lua     (PRESENCE_MEMBERS=n for another number than 10,000)
 local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
+local pg = require "support.pg"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
@@ -42,24 +44,47 @@ local function watch(c, gone)
   return eventually.now() - from
 end
 
-it("prints what it takes that all come, and all go", function()
-  local broker = tidegate.start { policy = POLICY, config = { policy = { auth = "open" }, presence = { grace_s = 1 },
+local function options()
+  return { policy = POLICY, config = { policy = { auth = "open" }, presence = { grace_s = 1 },
     store = { latest = { "room/*/members/*" } }, limits = { max_connections = 19500 } } }
-  local watcher = sse.open(broker)
+end
+
+-- All come to `broker` and leave it; one watches at `other`.
+local function measure(store, broker, other)
+  local watcher = sse.open(other)
   local members = child.start(tidegate.bench_binary(), { "idle", "--port", tostring(broker.port), "--connections",
     tostring(MEMBERS), "--seconds", "600", "--subscribe-path", "/events?topic=quiet&member={connection}" })
   finally(function() members:stop() end)
-  print(("%d members; the bar is %d s for all to be there.\n"):format(MEMBERS, BAR_S))
+  print(("\n%s, %d members; the bar is %d s for all to be there.\n"):format(store, MEMBERS, BAR_S))
   print "| what | seconds | met? |\n|---|---|---|"
   local joined = watch(watcher, false)
   row("all have joined, and one who watches has been told", joined, joined <= BAR_S and "met" or "**not met**")
-  local late = sse.start(broker)
+  local late = sse.start(other)
   row("a snapshot of them", watch(late, false), "-")
   late:close()
   members:stop()
   row("all have left (1 s of them is `presence.grace_s`)", watch(watcher, true), "-")
   eventually("a snapshot of nobody", function()
-    local c = sse.open(broker)
+    local c = sse.open(other)
     return c:next().type == "live"
+  end)
+end
+
+describe("what it takes that all come, and all go:", function()
+  local server = pg.shared { settings = { fsync = "on", shared_buffers = "256MB", max_wal_size = "1GB" } }
+
+  it("SQLite", function()
+    local broker = tidegate.start(options())
+    measure("SQLite", broker, broker)
+  end)
+
+  it("PostgreSQL", function()
+    local broker = server():database():broker(options())
+    measure("PostgreSQL", broker, broker)
+  end)
+
+  it("PostgreSQL, two brokers", function()
+    local db = server():database()
+    measure("PostgreSQL, two brokers", db:broker(options()), db:broker(options()))
   end)
 end)
