@@ -300,7 +300,7 @@ function run:settle()
   end
   table.sort(names)
   local P, settled, look_at = latest_worlds.PRESENCE, false, 0
-  local last = eventually.now() + P.grace_s + P.lease_s + 2 * presence_checker.SLACK_S
+  local last = eventually.now() + P.grace_s + 2 * P.lease_s + 2 * presence_checker.SLACK_S
   repeat -- the checker says what is wrong where it takes too long
     self:turn()
     if eventually.now() > look_at then

@@ -1,5 +1,6 @@
 -- The part of oracle/latest_checker.lua that is about members: whoever has a stream is there, each is announced once,
--- and leaves after the grace, or when the lease of a broker that was killed has run out.
+-- and leaves after the grace, or when the lease of a broker that was killed has run out, and another for those who were
+-- away as well.
 --
 -- Of `record` it reads events (m/NAME; `created` may be nil: not known), members, presence and at_end. A stay is
 -- { from, ok, open, till }: the stream was asked for, had its first event, was last seen to be open (nil: until it
@@ -70,7 +71,7 @@ local function check_member(stays, list, record, object)
       object("it has a stream for %.1f s, and is not there", till - stay.ok)
     end
   end
-  local within = record.presence.grace_s + record.presence.lease_s + M.SLACK_S
+  local within = record.presence.grace_s + 2 * record.presence.lease_s + M.SLACK_S
   for _, gap in ipairs(gaps(stays, record.at_end)) do
     if gap[2] - gap[1] > within and there_at(list, gap[1] + within) then
       object("it has had no stream for %.1f s, and is there", gap[2] - gap[1])

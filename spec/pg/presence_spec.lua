@@ -256,6 +256,129 @@ describe("presence in PostgreSQL", function()
     assert.is_true(asked <= 3, asked)
   end)
 
+  -- What was announced of each member, in order: "ann + -".
+  local function announced(db)
+    return db:sql [[SELECT string_agg(m, ', ' ORDER BY m) FROM (SELECT substr(topic, 14) || ' ' ||
+      string_agg(CASE data WHEN '' THEN '-' ELSE '+' END, ' ' ORDER BY seq) m
+      FROM tidegate.events WHERE topic LIKE 'room/members/%' GROUP BY topic) x]]
+  end
+
+  it("says nothing of members who stay while the database is away for longer than the lease", function()
+    local a, b, db = pair { grace_s = 1, lease_s = 8 } -- a broker may take five seconds to connect again
+    local at_a, at_b = watch(a), watch(b)
+    local pat = enter(a, "pat")
+    for i, name in ipairs { "ann", "bob", "eve" } do
+      enter(i % 2 == 1 and a or b, name)
+    end
+    enter(a, "bob")
+    at_a(4)
+    at_b(4)
+    eventually("the database has all of them", function()
+      return db:sql "SELECT count(*) FROM tidegate.presence" == "5"
+    end)
+    server():stop()
+    pat:close()
+    eventually.pass(7, "for longer than the lease, which is renewed for six seconds")
+    server():start()
+    assert.equal("-pat", at_a(1))
+    assert.equal("-pat", at_b(1))
+    enter(b, "sue")
+    assert.equal("+sue", at_a(1))
+    assert.equal("+sue", at_b(1))
+    eventually("nobody waits", function()
+      return a:metric "tidegate_presence_waiting" + b:metric "tidegate_presence_waiting" == 0
+    end)
+    assert.is_true(a:metric "tidegate_presence_leases_lost_total" > 0)
+    assert.is_true(b:metric "tidegate_presence_leases_lost_total" > 0)
+    is_present(a, "+ann +bob +eve +sue")
+    is_present(b, "+ann +bob +eve +sue")
+    assert.equal("ann +, bob +, eve +, pat + -, sue +", announced(db))
+    assert.equal("5", db:sql "SELECT count(*) FROM tidegate.presence")
+    assert.equal("2", db:sql "SELECT count(*) FROM tidegate.broker")
+  end)
+
+  -- From now on the clock of that database may leap: db:sql "UPDATE public.leap SET by = '1 hour'".
+  local function clock_that_leaps(db)
+    db:sql [[CREATE TABLE public.leap AS SELECT interval '0' AS by;
+      GRANT SELECT ON public.leap TO PUBLIC;
+      ALTER FUNCTION pg_catalog.clock_timestamp() RENAME TO right_clock;
+      CREATE FUNCTION pg_catalog.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS
+        $$ BEGIN RETURN pg_catalog.right_clock() + (SELECT by FROM public.leap); END $$]]
+  end
+
+  it("renews a lease that ran out because the server's clock leapt, before it says more of members", function()
+    local db = server():database()
+    clock_that_leaps(db)
+    local b = db:broker { policy = POLICY, config = { store = { latest = { "room/members/*" } },
+      presence = { grace_s = 600, lease_s = 1200 } } } -- a beat every five minutes: this is not what renews it
+    local at_b = watch(b)
+    enter(b, "ann")
+    assert.equal("+ann", at_b(1))
+    for i, leap in ipairs { "1 hour", "2 hours", "2 days" } do
+      db:sql(("UPDATE public.leap SET by = '%s'"):format(leap))
+      assert.equal("f", db:sql "SELECT until > clock_timestamp() FROM tidegate.broker")
+      enter(b, "bob" .. i)
+      assert.equal("+bob" .. i, at_b(1))
+      assert.equal("t", db:sql "SELECT until > clock_timestamp() FROM tidegate.broker")
+      assert.equal(i, b:metric "tidegate_presence_leases_lost_total")
+    end
+    is_present(b, "+ann +bob1 +bob2 +bob3")
+    assert.equal(4, b:metric "tidegate_presence_joined_total")
+    assert.equal(0, b:metric "tidegate_presence_failed_total")
+    eventually("nobody waits", function() return b:metric "tidegate_presence_waiting" == 0 end)
+    assert.equal("4", db:sql "SELECT count(*) FROM tidegate.presence")
+    assert.equal("1", db:sql "SELECT count(*) FROM tidegate.broker")
+  end)
+
+  it("says nothing of members of several brokers when the server's clock leaps, ahead or back", function()
+    local db = server():database()
+    clock_that_leaps(db)
+    local brokers, watchers = {}, {}
+    for i, name in ipairs { "ann", "bob" } do
+      brokers[i] = db:broker { policy = POLICY, config = { store = { latest = { "room/members/*" } },
+        presence = { grace_s = 1, lease_s = 8 } } }
+      enter(brokers[i], name)
+      is_present(brokers[i], i == 1 and "+ann" or "+ann +bob")
+      watchers[i] = watch(brokers[i])
+    end
+    db:sql "UPDATE public.leap SET by = '1 hour'"
+    eventually("both know", function()
+      return brokers[1]:metric "tidegate_presence_leases_lost_total" > 0
+        and brokers[2]:metric "tidegate_presence_leases_lost_total" > 0
+    end)
+    db:sql "UPDATE public.leap SET by = '0'"
+    eventually("no lease is for longer than one", function()
+      return db:sql "SELECT max(until) < clock_timestamp() + interval '8 s' FROM tidegate.broker" == "t"
+    end)
+    enter(brokers[1], "sue")
+    assert.equal("+sue", watchers[2](1))
+    brokers[1]:kill()
+    local left = { watchers[2](1), watchers[2](1) }
+    table.sort(left)
+    assert.same({ "-ann", "-sue" }, left)
+    assert.equal("ann + -, bob +, sue + -", announced(db))
+  end)
+
+  it("waits for the grace when it is started again after the lease", function()
+    local db = server():database()
+    local b = db:broker { policy = POLICY, config = { store = { latest = { "room/members/*" } },
+      presence = { grace_s = 5, lease_s = 4 } } }
+    enter(b, "ann")
+    enter(b, "bob")
+    is_present(b, "+ann +bob")
+    b:kill()
+    eventually("the lease has run out", function()
+      return db:sql "SELECT until <= clock_timestamp() FROM tidegate.broker" == "t"
+    end)
+    b:start()
+    enter(b, "ann")
+    local at_b = watch(b)
+    assert.equal("-bob", at_b(1))
+    is_present(b, "+ann")
+    assert.equal("ann +, bob + -", announced(db))
+    assert.equal(1, b:metric "tidegate_presence_swept_total")
+  end)
+
   it("is what the streams say, whatever comes and goes, and however often connections break", function()
     math.randomseed(SEED)
     local a, b, db = pair()

@@ -54,11 +54,14 @@ struct presence {
     bool beat_due; /* before anything else, but for... */
     bool turn;     /* ...changes that may go first, once: the last beat failed */
     bool known;    /* the store has a lease of this process */
+    bool sweep;    /* with the next beat */
     bool waits;    /* for `again` */
     bool draining;
     bool parted; /* the store was told that this process ends... */
     bool ended;  /* ...and is told nothing more */
     unsigned beats;
+    uint64_t beaten_ms;       /* loop time: the last beat that was taken */
+    uint64_t spares_until_ms; /* loop time: others may be about to give a sign of life */
     size_t
         most; /* of the next batch: less after one that failed, so that one bad member fails alone */
     struct log_pace kept_pace, full_pace, topics_pace, failed_pace;
@@ -177,6 +180,7 @@ static void presence_order(struct presence *p, enum store_presence_kind kind, si
                                     .n = n,
                                     .grace_ms = p->opt.grace_ms,
                                     .lease_ms = p->opt.lease_ms,
+                                    .spare = !p->sweep,
                                     .done = presence_on_done,
                                     .ctx = p};
     p->busy = true;
@@ -292,9 +296,25 @@ void presence_renew(struct presence *p)
     }
 }
 
+/* May those be taken for gone that gave no sign of life in time? Not when this process was itself away for so long that
+ * leases of others may have run out, for the store may have been away from all, or its clock have leapt: then each has
+ * a lease to say that it is there. At first, after what may have been the end of all, they have the grace. */
+static bool presence_may_sweep(struct presence *p, const struct store_presence *op)
+{
+    uint64_t now = loop_now(p->loop);
+    if (!p->known) {
+        p->spares_until_ms = now + p->opt.grace_ms;
+    } else if (op->lost || now - p->beaten_ms > p->opt.lease_ms / 2) {
+        p->spares_until_ms = now + p->opt.lease_ms;
+    }
+    p->beaten_ms = now;
+    return now >= p->spares_until_ms;
+}
+
 /* Others took this process for gone, and may have said so of its members. */
 static void presence_take_beat(struct presence *p, const struct store_presence *op)
 {
+    bool may_sweep = presence_may_sweep(p, op);
     p->metrics->swept += op->swept;
     p->metrics->unsaid += op->refused;
     if (op->swept) {
@@ -310,7 +330,8 @@ static void presence_take_beat(struct presence *p, const struct store_presence *
         presence_renew(p);
     }
     p->known = true;
-    p->beat_due = p->beat_due || op->more;
+    p->sweep = op->more || (op->late && may_sweep);
+    p->beat_due = p->beat_due || p->sweep;
 }
 
 static void presence_on_done(struct store_presence *op)

@@ -132,12 +132,14 @@ struct store_presence {
     struct store_presence_change *v;
     size_t n;
     uint64_t grace_ms, lease_ms;
+    bool spare; /* of a beat: who gave no sign of life in time keeps what it has said; see `late` */
     void (*done)(struct store_presence *op);
     void *ctx;
     /* the answer; rc as of store_append_cb. UV_ESRCH: others have taken this process for gone: a beat comes first */
     int rc;
     bool lost; /* of a beat: the store has nothing of this process any more, or has never had */
     bool more; /* of a beat: do it again */
+    bool late; /* of a beat: it spared some. SQLite: never, there the end of a process is seen */
     size_t joined, left, swept; /* events stored, by why */
     size_t refused;             /* of a beat: left, but the store lets no event in that says so */
 };

@@ -47,7 +47,8 @@ static void pg_presence_take(struct store_pg *s, struct store_presence *op, cons
     case STORE_PRESENCE_BEAT:
         op->lost = pg_cell_bool(res, 0, 0);
         op->swept = (size_t)pg_cell_int8(res, 0, 1);
-        op->more = pg_cell_bool(res, 0, 2);
+        op->more = !op->spare && pg_cell_bool(res, 0, 2);
+        op->late = op->spare && pg_cell_bool(res, 0, 2); /* `more` than no rows */
         op->refused = (size_t)pg_cell_int8(res, 0, 3);
         pg_presence_note_sweep(s, op, res);
         break;
@@ -120,7 +121,7 @@ static void pg_presence_args(const struct store_pg *s, const struct store_presen
     } else if (op->kind == STORE_PRESENCE_BEAT) {
         /* it ran out when a broker that did not beat four times in a lease is looked for by others */
         pg_args_int8(args, (int64_t)(op->lease_ms / 4 * 3));
-        pg_args_int4(args, SWEEP_ROWS);
+        pg_args_int4(args, op->spare ? 0 : SWEEP_ROWS);
     } else {
         pg_args_int8(args, (int64_t)op->grace_ms);
     }
