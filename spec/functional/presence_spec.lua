@@ -27,7 +27,7 @@ local function start(config, options)
   config.store = config.store or { latest = { "room/*/members/*" } }
   config.presence = config.presence or { grace_s = 1 }
   options = options or {}
-  options.policy, options.config = POLICY, config
+  options.policy, options.config = options.policy or POLICY, config
   return tidegate.start(options)
 end
 
@@ -188,6 +188,22 @@ describe("presence at one worker", function()
     local rest = next_ones(1)
     rest = rest:find "^%+ann2" and next_ones(1) or rest -- of the other stream, where that was asked about later
     assert.equal("-ann", rest)
+  end)
+
+  it("counts a stream from when it opens: one that the store has turned away was nobody's", function()
+    local policy = POLICY:gsub("api = 1,", "%0 filters = { last = \"type == 'last'\" },")
+      :gsub('start = q.start or "now",', '%0 filter = "none", ends = q.as and "last",')
+    local broker = start(nil, { policy = policy })
+    local next_ones = watch(broker, 1)
+    local id = broker:publish("room/1/members/said", "{}", { type = "last" })
+    assert.equal("+said:", next_ones(1))
+    local over = sse.request(broker, { query = { room = 1, as = "ann" }, last_event_id = id })
+    assert.equal(204, over.status)
+    enter(broker, 1, "bob")
+    assert.equal("+bob:", next_ones(1))
+    assert.equal(1, broker:metric "tidegate_presence_members")
+    assert.equal(1, broker:metric "tidegate_presence_joined_total")
+    over:close()
   end)
 
   it("refuses topics that store.latest does not name, and members beyond presence.members", function()

@@ -37,6 +37,8 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
+#include "base/require.h"
+#include "base/strbuf.h"
 #include "base/text/json_text.h"
 #include "broker/stream_quotas.h"
 #include "broker/subscriber_state.h"
@@ -137,40 +139,63 @@ size_t subscriber_tags(const struct subscriber *sub, struct slice out[POLICY_TAG
     return n;
 }
 
-/* The member of those that are somebody's. */
+/* The member of those that are somebody's: it is there from when the stream opens. */
 struct subscriber_presence {
     struct subscriber_part part;
     struct presence_member *member;
+    struct strbuf data; /* until the stream opens */
+    bool opened;
 };
 
 static void subscriber_presence_gone(struct subscriber *sub, struct subscriber_part *part)
 {
     struct subscriber_presence *m = container_of(part, struct subscriber_presence, part);
-    presence_leave(sub->b->presence, m->member);
+    presence_leave(m->member, m->opened);
     subscriber_part_remove(sub, part);
+    strbuf_clear(&m->data);
     free(m);
 }
 
-/* The member may join. It has come before the one of before leaves: that may be the same. */
+static struct subscriber_presence *subscriber_presence_of(const struct subscriber *sub)
+{
+    struct subscriber_part *part = subscriber_part_of(sub, subscriber_presence_gone);
+    return part ? container_of(part, struct subscriber_presence, part) : NULL;
+}
+
+void subscriber_open_presence(struct subscriber *sub)
+{
+    struct subscriber_presence *m = subscriber_presence_of(sub);
+    if (m) {
+        m->opened = true;
+        presence_open(m->member, strbuf_slice(&m->data));
+        strbuf_clear(&m->data);
+    }
+}
+
+/* The member may join. */
 static void subscriber_set_presence(struct subscriber *sub, const struct subscription *s)
 {
-    struct subscriber_part *was = subscriber_part_of(sub, subscriber_presence_gone);
+    struct subscriber_presence *was = subscriber_presence_of(sub);
     if (s->presence.p) {
         struct subscriber_presence *m = xcalloc(1, sizeof *m);
         m->part.gone = subscriber_presence_gone;
-        m->member = presence_join(sub->b->presence, s->presence, s->presence_data);
+        m->member = presence_join(sub->b->presence, s->presence);
+        strbuf_init(&m->data, SIZE_MAX);
+        REQUIRE(strbuf_append(&m->data, s->presence_data.p, s->presence_data.n) == 0);
         subscriber_part_add(sub, &m->part);
+        if (sub->state != SUB_STARTING) {
+            subscriber_open_presence(sub);
+        }
     }
-    if (was) {
-        subscriber_presence_gone(sub, was);
+    if (was) { /* only now: it may be of the same member */
+        subscriber_presence_gone(sub, &was->part);
     }
 }
 
 struct slice subscriber_presence(const struct subscriber *sub)
 {
-    struct subscriber_part *part = subscriber_part_of(sub, subscriber_presence_gone);
-    return part ? presence_topic(container_of(part, struct subscriber_presence, part)->member)
-                : slice_of(NULL, 0);
+    const struct subscriber_presence *m = subscriber_presence_of(sub);
+    return m ? presence_topic(m->member) : slice_of(NULL, 0);
 }
 
 /* ---------------------------------------------------------------- states */

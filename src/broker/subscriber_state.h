@@ -124,6 +124,8 @@ struct subscriber_part *subscriber_part_of(const struct subscriber *sub,
                                                         struct subscriber_part *part));
 void subscriber_part_add(struct subscriber *sub, struct subscriber_part *part);
 void subscriber_part_remove(struct subscriber *sub, const struct subscriber_part *part);
+/* It is open: its member is there, if it is somebody's. */
+void subscriber_open_presence(struct subscriber *sub);
 /* The topic of its member; absent: it is nobody's. */
 struct slice subscriber_presence(const struct subscriber *sub);
 /* Its tags, borrowed; returns how many. */

@@ -27,9 +27,10 @@ enum {
 struct presence_member {
     struct map_entry entry; /* by topic */
     struct list node;       /* in `due` or `refused`; in neither: nothing is to be said */
-    struct deadline grace;  /* armed: no stream is left */
+    struct deadline grace;  /* armed: no stream is open any more */
     struct presence *in;
-    unsigned streams;
+    unsigned streams; /* granted */
+    unsigned open;    /* of these */
     unsigned edition; /* of the data: grows when it changes */
     unsigned told;    /* the edition that the store has; 0: it has none; TOLD_UNKNOWN */
     bool sent;        /* the store is working on it */
@@ -126,7 +127,7 @@ void presence_free(struct presence *p)
 
 static bool presence_is_there(const struct presence_member *m)
 {
-    return m->streams > 0 || list_linked(&m->grace.node);
+    return m->open > 0 || list_linked(&m->grace.node);
 }
 
 static void presence_wake(struct presence *p)
@@ -151,7 +152,7 @@ static void presence_look_at(struct presence *p, struct presence_member *m)
         list_del(&m->node);
         p->metrics->waiting--;
     }
-    if (!news && !there) {
+    if (!news && !there && m->streams == 0) {
         presence_forget(p, m);
     } else if (news) {
         presence_wake(p);
@@ -382,10 +383,20 @@ static void presence_on_beat(struct deadline *d)
     presence_arm_beat(p);
 }
 
+static void presence_arm_grace(struct presence_member *m)
+{
+    deadline_arm(loop_deadline_class(m->in->loop, m->in->opt.grace_ms, presence_on_grace),
+                 &m->grace);
+}
+
 static void presence_on_grace(struct deadline *d)
 {
     struct presence_member *m = container_of(d, struct presence_member, grace);
-    presence_look_at(m->in, m);
+    if (m->streams > 0 && m->in->opt.grace_ms > 0) { /* one is about to open: it has come back */
+        presence_arm_grace(m);
+    } else {
+        presence_look_at(m->in, m);
+    }
 }
 
 void presence_set_store(struct presence *p, struct store *store)
@@ -451,7 +462,7 @@ int presence_may_join(struct presence *p, struct slice topic)
     return 0;
 }
 
-struct presence_member *presence_join(struct presence *p, struct slice topic, struct slice data)
+struct presence_member *presence_join(struct presence *p, struct slice topic)
 {
     unsigned hash;
     struct presence_member *m = presence_find(p, topic, &hash);
@@ -466,6 +477,12 @@ struct presence_member *presence_join(struct presence *p, struct slice topic, st
         p->metrics->members++;
     }
     m->streams++;
+    return m;
+}
+
+void presence_open(struct presence_member *m, struct slice data)
+{
+    m->open++;
     deadline_disarm(&m->grace);
     if (!m->data || !slice_eq(slice_of(m->data, m->data_n), data)) {
         free(m->data);
@@ -473,15 +490,17 @@ struct presence_member *presence_join(struct presence *p, struct slice topic, st
         m->data_n = (uint32_t)data.n;
         m->edition++;
     }
-    presence_look_at(p, m);
-    return m;
+    presence_look_at(m->in, m);
 }
 
-void presence_leave(struct presence *p, struct presence_member *m)
+void presence_leave(struct presence_member *m, bool opened)
 {
-    if (--m->streams == 0) {
-        deadline_arm(loop_deadline_class(p->loop, p->opt.grace_ms, presence_on_grace), &m->grace);
+    m->streams--;
+    m->open -= opened;
+    if (opened && m->open == 0) {
+        presence_arm_grace(m);
     }
+    presence_look_at(m->in, m);
 }
 
 struct slice presence_topic(const struct presence_member *m)

@@ -34,10 +34,13 @@ void presence_set_store(struct presence *p, struct store *store);
 /* May a stream be for that member? 0; UV_ENOTSUP: no pattern of store.latest matches the topic; UV_ENOBUFS: there
  * are as many as there may be. Counts and logs what it refuses. */
 int presence_may_join(struct presence *p, struct slice topic);
-/* One more stream for a member that may join. `data`: of the event, never empty; where it is not what was
- * announced before it is announced. The member lives until presence_leave() has been called as often. */
-struct presence_member *presence_join(struct presence *p, struct slice topic, struct slice data);
-void presence_leave(struct presence *p, struct presence_member *m);
+/* One more stream for a member that may join, which may end before it opens: nothing is announced. The member lives
+ * until presence_leave() has been called as often. */
+struct presence_member *presence_join(struct presence *p, struct slice topic);
+/* One of these streams is open. `data`: of the event, never empty; where it is not what was announced before it is
+ * announced. */
+void presence_open(struct presence_member *m, struct slice data);
+void presence_leave(struct presence_member *m, bool opened);
 struct slice presence_topic(const struct presence_member *m);
 
 /* What the store knows may be of a state that is gone: tells it all again. */

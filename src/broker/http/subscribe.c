@@ -133,6 +133,9 @@ static void subscribe_begin(const struct subscribe *w, struct subscriber *sub, b
     sub->reset_to =
         start_place_leap_over(&bounds, place->at); /* leapt while the store was being asked */
     b->metrics->subscribed++;
+    if (!b->draining) {
+        subscriber_open_presence(sub);
+    }
     log_debug("broker", "subscribed",
               LOG_F(log_uint("stream", sub->id), log_str("request", id.text),
                     log_uint("audience", sub->audience->id), log_uint("from", place->at),
