@@ -10,12 +10,13 @@
 #include <string.h>
 #include <sysexits.h>
 
-enum { IDS_MAX = 64, ID_MAX_BYTES = 40, WHO_COLUMNS = 40 };
+enum { IDS_MAX = 64, ID_MAX_BYTES = 40, TEXT_COLUMNS = 40 };
 
 const char remote_connections_details[] =
     "Lists the open streams: id, client, version of HTTP, age, how many events it has got, how many it has still\n"
-    "to consider (LAG), who it is, as far as the configuration shows that (admin_identity), and the topics\n"
-    "that it was granted: on a terminal as many as the line has room for, into a file or a pipe all.\n"
+    "to consider (LAG), who it is, as far as the configuration shows that (admin_identity), whose it is, where the\n"
+    "policy returns `presence` (MEMBER), and the topics that it was granted: on a terminal as many as the line\n"
+    "has room for, into a file or a pipe all.\n"
     "\n"
     "Exit codes: 0; 65 the broker does not show that field of identities; 69 no broker answers; 64 wrong\n"
     "arguments; 78 a wrong configuration.\n";
@@ -81,21 +82,52 @@ static void connections_put_topics(const json_t *topics, size_t room)
     }
 }
 
-/* `who_width` 0: there is no such column. */
-static void connections_put_row(const json_t *c, int id_width, int who_width)
+/* 0: there is no such column. */
+struct connections_widths {
+    int id, who, member;
+};
+
+static int connections_wider(int width, const char *text)
+{
+    int n = (int)strlen(text);
+    n = n < TEXT_COLUMNS ? n : TEXT_COLUMNS;
+    return n > width ? n : width;
+}
+
+/* Returns how many columns that took. */
+static int connections_put_text(const char *text, int width)
+{
+    size_t n = strlen(text);
+    if (width == 0) {
+        return 0;
+    }
+    n = n < (size_t)width ? n : (size_t)width;
+    cli_put(stdout, slice_of(text, n));
+    return printf("%*s ", (int)((size_t)width - n), "") + (int)n;
+}
+
+/* The end of the member's topic: its name is there. */
+static const char *connections_member(const json_t *c)
+{
+    const char *text = cli_text_of(c, "presence");
+    size_t n = strlen(text);
+    text += n > TEXT_COLUMNS ? n - TEXT_COLUMNS : 0;
+    while (((unsigned char)*text & 0xC0) == 0x80) { /* within a character */
+        text++;
+    }
+    return text;
+}
+
+static void connections_put_row(const json_t *c, const struct connections_widths *w)
 {
     char age[REMOTE_TEXT_MAX], who[REMOTE_WHO_TEXT_MAX];
     const char *http = strchr(cli_text_of(c, "protocol"), '/'); /* HTTP/1.1, HTTP/2 */
-    int used = printf("%-*s %-15s %-4s %-10s %7lld %5lld ", id_width, cli_text_of(c, "id"),
+    int used = printf("%-*s %-15s %-4s %-10s %7lld %5lld ", w->id, cli_text_of(c, "id"),
                       cli_text_of(c, "client"), http ? http + 1 : "",
                       remote_duration(json_number_value(json_object_get(c, "seconds")), age),
                       cli_count_of(c, "delivered"), cli_count_of(c, "lag"));
-    if (who_width) {
-        size_t n = strlen(remote_who(c, who));
-        n = n < (size_t)who_width ? n : (size_t)who_width;
-        cli_put(stdout, slice_of(who, n));
-        used += printf("%*s ", (int)((size_t)who_width - n), "") + (int)n;
-    }
+    used += connections_put_text(remote_who(c, who), w->who);
+    used += connections_put_text(connections_member(c), w->member);
     size_t columns = remote_columns();
     connections_put_topics(json_object_get(c, "topics"),
                            (size_t)used + 8 < columns ? columns - (size_t)used : 8);
@@ -106,23 +138,26 @@ static void connections_print(const json_t *doc)
 {
     size_t i;
     const json_t *c, *list = json_object_get(doc, "connections");
-    int id_width = 2, who_width = 0;
+    struct connections_widths w = {.id = 2};
     char who[REMOTE_WHO_TEXT_MAX];
     json_array_foreach(list, i, c)
     {
-        int width = (int)strlen(cli_text_of(c, "id")), of_who = (int)strlen(remote_who(c, who));
-        id_width = width > id_width ? width : id_width;
-        of_who = of_who < WHO_COLUMNS ? of_who : WHO_COLUMNS;
-        who_width = of_who > who_width ? of_who : who_width;
+        w.id = connections_wider(w.id, cli_text_of(c, "id"));
+        w.who = connections_wider(w.who, remote_who(c, who));
+        w.member = connections_wider(w.member, connections_member(c));
     }
     if (json_array_size(list) > 0) {
-        printf("%-*s %-15s %-4s %-10s %7s %5s ", id_width, "ID", "CLIENT", "HTTP", "AGE", "EVENTS",
+        w.who = w.who ? connections_wider(w.who, "WHO") : 0;
+        w.member = w.member ? connections_wider(w.member, "MEMBER") : 0;
+        printf("%-*s %-15s %-4s %-10s %7s %5s ", w.id, "ID", "CLIENT", "HTTP", "AGE", "EVENTS",
                "LAG");
-        printf(who_width ? "%-*s TOPICS\n" : "%*sTOPICS\n", who_width, who_width ? "WHO" : "");
+        (void)connections_put_text("WHO", w.who);
+        (void)connections_put_text("MEMBER", w.member);
+        printf("TOPICS\n");
     }
     json_array_foreach(list, i, c)
     {
-        connections_put_row(c, id_width, who_width);
+        connections_put_row(c, &w);
     }
     long long total = cli_count_of(doc, "total"), matched = cli_count_of(doc, "matched");
     printf("%s%zu of %lld stream%s", json_array_size(list) ? "\n" : "", json_array_size(list),
