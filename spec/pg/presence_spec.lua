@@ -143,6 +143,34 @@ describe("presence in PostgreSQL", function()
     assert.equal("3", db:sql "SELECT count(*) FROM tidegate.presence")
   end)
 
+  it("does not say again that a member has left, when others were faster to say so", function()
+    local a, b, db = pair { grace_s = 1, lease_s = 600 }
+    local lock = db:session() -- first: a child has the sockets that are open when it begins
+    local at_b = watch(b)
+    local ann = enter(a, "ann")
+    enter(a, "bob")
+    at_b(2)
+    lock:run "BEGIN; SELECT FROM tidegate.presence_lock FOR UPDATE;"
+    ann:close()
+    eventually("it waits to say that ann has left", function()
+      return db:sql [[SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock' AND query LIKE '%presence_change%']] == "1"
+    end)
+    lock:run [[UPDATE tidegate.broker SET until = '-infinity'
+                WHERE id = (SELECT broker FROM tidegate.presence WHERE topic = 'room/members/ann');
+      SELECT tidegate.presence_sweep((SELECT max(id) FROM tidegate.broker WHERE until > now()), 1000); COMMIT;]]
+    lock:close()
+    local both = { at_b(1), at_b(1) }
+    table.sort(both)
+    assert.same({ "-ann", "-bob" }, both)
+    assert.equal("+bob", at_b(1))
+    enter(a, "last")
+    assert.equal("+last", at_b(1))
+    is_present(b, "+bob +last")
+    assert.equal(1, a:metric "tidegate_presence_leases_lost_total")
+    assert.equal(0, a:metric "tidegate_presence_left_total")
+  end)
+
   it("has a member that the database refuses wait alone", function()
     local a, _, db = pair()
     db:sql "ALTER TABLE tidegate.outbox ADD CONSTRAINT nobody CHECK (topic <> 'room/members/nobody')"
