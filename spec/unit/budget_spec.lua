@@ -217,7 +217,7 @@ describe("budget", function()
       local ok, _, _, text = child(code)
       assert.is_true(ok, text)
       assert.matches("answer: nil EINTR code:1: stopped after more than 20 ms", text, 1, true)
-      ok, _, _, text = child(code, 1000) -- overdue, it would be too late
+      ok, _, _, text = child(code, 10000) -- overdue, it would be too late
       assert.is_true(ok, text)
       assert.matches("answer: nil EINTR code:1: .*does __call of a table lead back to the table?", text)
     end)

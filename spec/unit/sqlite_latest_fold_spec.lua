@@ -41,14 +41,28 @@ describe("store.latest of sqlite", function()
     return d:head() - one "SELECT done FROM latest_state"
   end
 
+  -- The upkeep, which comes by each second, may fold some of it on the side: then once more.
+  local function lags_by(n, publish)
+    for _ = 1, 20 do
+      newest()
+      publish()
+      if lag() == n then
+        return
+      end
+    end
+    assert.equal(n, lag())
+  end
+
   it("lags behind what is published, and is read up to date", function()
     open { latest = { "score/*" } }
-    newest()
-    for i = 1, 20 do
-      put("score/" .. i % 5 .. "=v" .. i, "t/1=x")
-    end
-    assert.equal(40, lag())
-    assert.equal(0, one "SELECT count(*) FROM latest")
+    local kept
+    lags_by(40, function()
+      kept = one "SELECT max(seq) FROM latest"
+      for i = 1, 20 do
+        put("score/" .. i % 5 .. "=v" .. i, "t/1=x")
+      end
+    end)
+    assert.equal(kept, one "SELECT max(seq) FROM latest")
     assert.equal("v16 v17 v18 v19 v20", newest())
     assert.equal(0, lag())
     assert.equal(5, one "SELECT topics FROM latest_state")
@@ -117,8 +131,7 @@ describe("store.latest of sqlite", function()
       end
       return put(table.unpack(batch))
     end
-    assert(many(1, 25))
-    assert.equal(25, lag())
+    lags_by(25, function() assert(many(1, 25)) end)
     assert.is_nil(many(26, 31))
     assert(many(1, 3))
     assert(many(26, 30))
